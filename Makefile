@@ -1,0 +1,66 @@
+# Needs only make and Python 3.11 to 3.13 with venv; `make help` lists the targets.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help install run test bench lint format lock clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+UV_VERSION := 0.13.9
+UV_INSTALL := $(BIN)/uv pip install --python $(BIN)/python
+# Tools that the kernel's tools start, such as uv, are the ones in the virtual environment.
+RUN := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python
+ARGS ?=
+
+# The first interpreter that exists and has the right version.
+PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3 python; do \
+	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \
+	&& echo $$python && break; done)
+
+help: ## Show this list.
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(STAMP) ## Install the kernel and its tools into .venv.
+
+$(STAMP): requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.11, 3.12 or 3.13 found; name one with PYTHON=..." >&2; exit 1; }
+	@echo "Installing into $(VENV) with $(PYTHON) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { \
+		echo "error: $(PYTHON) cannot make a virtual environment (on Debian: apt install python3-venv)" >&2; \
+		rm -rf $(VENV); exit 1; }
+	@$(BIN)/uv --version 2>/dev/null | grep -q '^uv $(UV_VERSION)' || { \
+		$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip --upgrade; \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION); }
+	@$(UV_INSTALL) --require-hashes --requirement requirements.lock
+	@$(UV_INSTALL) --no-deps --editable .
+	@touch $@
+
+run: $(STAMP) ## Build the example skills, start a kernel and run a skill.
+	@$(RUN) tools/run.py
+
+test: $(STAMP) ## Build the test skills and run the tests; ARGS go to pytest.
+	@$(RUN) tools/build_skills.py
+	@$(RUN) -m pytest $(ARGS)
+
+bench: $(STAMP) ## Print the table of benchmarks.
+	@$(RUN) -m benchmarks $(ARGS)
+
+lint: $(STAMP) ## Check style and types.
+	@echo "ruff check"; $(BIN)/ruff check
+	@echo "ruff format --check"; $(BIN)/ruff format --check
+	@echo "mypy"; $(BIN)/mypy
+
+format: $(STAMP) ## Put the code in order.
+	@$(BIN)/ruff check --fix
+	@$(BIN)/ruff format
+
+lock: $(STAMP) ## Resolve the dependencies again.
+	@$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --upgrade \
+		--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
+		--quiet --output-file requirements.lock
+	@$(MAKE) --no-print-directory $(STAMP)
+
+clean: ## Remove what was built and installed.
+	rm -rf $(VENV) .toolchains skill_build_cache skills/*.wasm dist build *.egg-info \
+		.mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find src tests tools benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
