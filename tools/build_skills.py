@@ -1,0 +1,513 @@
+"""Builds the skills of the tests and the examples into WebAssembly components.
+
+    python tools/build_skills.py [--out DIR] [--examples] [names...]
+
+A result is kept in ``skill_build_cache/`` under a name that ends in the hash of all that went into
+it, so nothing is built twice. The toolchains are made on first use in ``.toolchains/``, in exactly
+the versions that ``tools/toolchains/`` pins; that takes Python, ``uv`` and, for JavaScript,
+Node.js. Several processes may build at the same time: they wait for each other and share the work.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import filecmp
+import hashlib
+import os
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from abc import ABC, abstractmethod
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import wasmtime
+
+from pharia_kernel import wit
+
+ROOT = Path(__file__).resolve().parents[1]
+CACHE = ROOT / "skill_build_cache"
+ENVIRONMENTS = ROOT / ".toolchains"
+PINS = ROOT / "tools" / "toolchains"
+TEST_SKILLS = ROOT / "tests" / "skills"
+EXAMPLES = ROOT / "examples" / "skills"
+
+_RECIPE = b"1"
+"""Raise it when the same inputs are built in another way."""
+_FIRST_LINES, _LAST_LINES = 8, 25
+"""What is shown of a failed program's output: some name the cause first, some last."""
+
+Report = Callable[[str], None]
+
+
+class BuildError(Exception):
+    """A skill or a toolchain could not be built; the message says which, why, and what to do."""
+
+
+@dataclass(frozen=True)
+class Skill:
+    """What there is to build. The main source file is named as the skill."""
+
+    name: str
+    toolchain: str
+    sources: dict[str, bytes]
+    """Content by relative path."""
+    world: str = "skill"
+    wit: str = "0.3"
+    features: tuple[str, ...] = ()
+    """Unstable WIT features that the world needs."""
+
+    def write_sources(self, folder: Path) -> None:
+        for path, content in self.sources.items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_bytes(content)
+
+
+def build(
+    names: Iterable[str] | None = None, *, examples: bool = False, report: Report = print
+) -> dict[str, Path]:
+    """Builds the named test skills (or examples), by default all, and returns the file of each.
+
+    ``report`` receives lines of progress. Raises ``BuildError`` once all the others are built.
+    """
+    skills = _select(example_skills() if examples else test_skills(), names)
+    jobs: dict[str, list[Skill]] = defaultdict(list)
+    for skill in skills:
+        if not _artifact(skill).exists():
+            jobs[skill.toolchain].append(skill)
+    report(
+        f"{len(skills) - sum(map(len, jobs.values()))} of {len(skills)} skills are built already."
+    )
+    errors: list[str] = []
+    if jobs:
+        # One thread per toolchain: a build keeps a core busy and takes half a gigabyte.
+        with ThreadPoolExecutor(len(jobs)) as pool:
+            work = [pool.submit(_build_all, name, todo, report) for name, todo in jobs.items()]
+            errors = [error for future in work for error in future.result()]
+    if errors:
+        raise BuildError("\n\n".join(errors))
+    return {skill.name: _artifact(skill) for skill in skills}
+
+
+# --- what can be built ---------------------------------------------------------------------------
+
+
+def test_skills() -> dict[str, Skill]:
+    """The skills in ``tests/skills``: a folder each, and those that ``hostile.py`` generates.
+
+    A folder's ``skill.toml`` names the toolchain, the world, the WIT line, unstable features that
+    the world needs, and the files of ``tests/skills/shared`` that the source imports.
+    """
+    folders = [_from_folder(file.parent) for file in sorted(TEST_SKILLS.glob("*/skill.toml"))]
+    generated = [
+        Skill(name, "wat", {f"{name}.wat": text.encode()})
+        for name, text in runpy.run_path(str(TEST_SKILLS / "hostile.py"))["SKILLS"].items()
+    ]
+    return {skill.name: skill for skill in [*folders, *generated]}
+
+
+def example_skills() -> dict[str, Skill]:
+    """The skills in ``examples/skills``: a file each, listed in ``skills.toml``."""
+    table = tomllib.loads((EXAMPLES / "skills.toml").read_text(encoding="utf-8"))
+    return {
+        name: _described(name, entry, {f"{name}.py": (EXAMPLES / f"{name}.py").read_bytes()})
+        for name, entry in table.items()
+    }
+
+
+def _from_folder(folder: Path) -> Skill:
+    description = tomllib.loads((folder / "skill.toml").read_text(encoding="utf-8"))
+    sources = {
+        str(file.relative_to(folder)): file.read_bytes()
+        for file in sorted(folder.rglob("*"))
+        if file.is_file() and file.name != "skill.toml" and "__pycache__" not in file.parts
+    }
+    for name in description.get("shared", ()):
+        sources[name] = (TEST_SKILLS / "shared" / name).read_bytes()
+    return _described(folder.name, description, sources)
+
+
+def _described(name: str, entry: dict[str, Any], sources: dict[str, bytes]) -> Skill:
+    return Skill(
+        name,
+        entry["toolchain"],
+        sources,
+        entry["world"],
+        entry["wit"],
+        tuple(entry.get("features", ())),
+    )
+
+
+def _select(catalog: dict[str, Skill], names: Iterable[str] | None) -> list[Skill]:
+    wanted = list(catalog if names is None else names)
+    if unknown := [name for name in wanted if name not in catalog]:
+        raise BuildError(f"No such skill: {', '.join(unknown)}. There are: {', '.join(catalog)}.")
+    return [catalog[name] for name in dict.fromkeys(wanted)]
+
+
+# --- the cache -----------------------------------------------------------------------------------
+
+
+def _artifact(skill: Skill) -> Path:
+    return CACHE / f"{skill.name}-{_key(skill)}.wasm"
+
+
+def _key(skill: Skill) -> str:
+    toolchain = _toolchain(skill.toolchain)
+    digest = hashlib.sha256()
+    parts = [_RECIPE, toolchain.name.encode(), skill.world.encode(), *toolchain.inputs(skill)]
+    for part in [
+        *parts,
+        *(p for item in skill.sources.items() for p in (item[0].encode(), item[1])),
+    ]:
+        digest.update(len(part).to_bytes(8) + part)
+    return digest.hexdigest()[:16]
+
+
+def prepare(toolchain_name: str, report: Report = print) -> Toolchain:
+    """The toolchain, ready for use. Raises ``BuildError``."""
+    toolchain = _toolchain(toolchain_name)
+    with _locked(ENVIRONMENTS / f"{toolchain_name}.lock"):
+        toolchain.prepare(report)
+    return toolchain
+
+
+def _build_all(toolchain_name: str, skills: list[Skill], report: Report) -> list[str]:
+    """Builds one after the other; the messages of those that failed."""
+    toolchain = _toolchain(toolchain_name)
+    errors = []
+    with _locked(ENVIRONMENTS / f"{toolchain_name}.lock"):
+        try:
+            toolchain.prepare(report)
+        except BuildError as error:
+            names = ", ".join(skill.name for skill in skills)
+            return [
+                f"The toolchain {toolchain_name} is not usable, "
+                f"so these were not built: {names}.\n{error}"
+            ]
+        for skill in skills:
+            try:
+                _build_one(toolchain, skill, report)
+            except BuildError as error:
+                errors.append(f"{skill.name} could not be built with {toolchain_name}.\n{error}")
+    return errors
+
+
+def _build_one(toolchain: Toolchain, skill: Skill, report: Report) -> None:
+    artifact = _artifact(skill)
+    if artifact.exists():  # built by another process while this one waited for the lock
+        return
+    started = time.monotonic()
+    CACHE.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".build-", dir=CACHE) as folder:
+        skill.write_sources(Path(folder))
+        result = toolchain.build(skill, Path(folder))
+        size = result.stat().st_size
+        result.replace(artifact)
+    seconds = time.monotonic() - started
+    report(f"{skill.name}: {size / 1e6:.1f} MB in {seconds:.1f} s ({toolchain.name})")
+
+
+@contextmanager
+def _locked(file: Path) -> Iterator[None]:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+# --- toolchains ----------------------------------------------------------------------------------
+
+
+class Toolchain(ABC):
+    name: str
+
+    @abstractmethod
+    def inputs(self, skill: Skill) -> list[bytes]:
+        """What decides the result besides the skill's sources and world."""
+
+    @abstractmethod
+    def prepare(self, report: Report) -> None:
+        """Makes the toolchain unless it is there. Raises ``BuildError``."""
+
+    @abstractmethod
+    def build(self, skill: Skill, folder: Path) -> Path:
+        """The component, a file in ``folder``, which holds the sources. Raises ``BuildError``."""
+
+
+class Wat(Toolchain):
+    """Component text, for components that no language would produce."""
+
+    name = "wat"
+
+    def inputs(self, skill: Skill) -> list[bytes]:
+        return [version("wasmtime").encode()]
+
+    def prepare(self, report: Report) -> None:
+        pass
+
+    def build(self, skill: Skill, folder: Path) -> Path:
+        out = folder / "out.wasm"
+        try:
+            out.write_bytes(wasmtime.wat2wasm(skill.sources[f"{skill.name}.wat"]))
+        except wasmtime.WasmtimeError as error:
+            raise BuildError(str(error)) from error
+        return out
+
+
+class Pinned(Toolchain):
+    """A toolchain that lives in an environment of its own, made from pinned requirements."""
+
+    @property
+    def environment(self) -> Path:
+        return ENVIRONMENTS / self.name
+
+    @property
+    def pins(self) -> Path:
+        return PINS / self.name
+
+    @abstractmethod
+    def install(self) -> None: ...
+
+    def inputs(self, skill: Skill) -> list[bytes]:
+        return [file.read_bytes() for file in sorted(self.pins.iterdir())]
+
+    def prepare(self, report: Report) -> None:
+        marker = self.environment / ".complete"
+        state = hashlib.sha256(
+            b"".join(file.read_bytes() for file in sorted(self.pins.iterdir()))
+        ).hexdigest()
+        if marker.exists() and marker.read_text() == state:
+            return
+        started = time.monotonic()
+        report(f"Making the toolchain {self.name}...")
+        shutil.rmtree(self.environment, ignore_errors=True)
+        self.install()
+        marker.write_text(state)
+        report(f"Made the toolchain {self.name} in {time.monotonic() - started:.1f} s")
+
+
+class PythonToolchain(Pinned):
+    python: str
+    """Which interpreter the environment gets."""
+
+    def install(self) -> None:
+        uv = _tool("uv", "It makes the Python environments. Install it with `pip install uv`.")
+        _run([uv, "venv", "-q", "--python", self.interpreter(uv), str(self.environment)])
+        requirements = str(self.pins / "requirements.txt")
+        target = ["--python", str(self.environment / "bin" / "python")]
+        _run([uv, "pip", "install", "-q", *target, "--require-hashes", "-r", requirements])
+
+    @abstractmethod
+    def interpreter(self, uv: str) -> str: ...
+
+    def run(self, command: list[str], folder: Path) -> None:
+        bin_folder = self.environment / "bin"
+        environment = {
+            **os.environ,
+            "VIRTUAL_ENV": str(self.environment),
+            "PATH": f"{bin_folder}{os.pathsep}{os.environ.get('PATH', '')}",
+        }
+        for variable in ("PYTHONPATH", "PYTHONHOME"):
+            environment.pop(variable, None)
+        _run([str(bin_folder / command[0]), *command[1:]], folder, environment)
+
+
+class PhariaSkill(PythonToolchain):
+    """The published SDK. It brings the WIT that it targets."""
+
+    name = "pharia-skill"
+
+    def interpreter(self, uv: str) -> str:
+        if sys.version_info[:2] == (3, 11):
+            return sys.executable
+        command = [uv, "python", "find", "--no-python-downloads", "3.11"]
+        found = subprocess.run(command, capture_output=True, text=True, check=False)
+        if found.returncode:
+            raise BuildError(
+                "pharia-skill works with Python 3.11 only, and there is none on this machine. "
+                "Install one, for example with `uv python install 3.11`."
+            )
+        return found.stdout.strip()
+
+    def install(self) -> None:
+        super().install()
+        # The SDK would install these itself, unpinned, in the folder of each skill.
+        wheels = next(self.environment.glob("lib/python3.11/site-packages/wasi_wheels"))
+        platforms = ["--platform", "any", "--platform", "wasi_0_0_0_wasm32"]
+        options = [
+            "--require-hashes",
+            "--no-deps",
+            "--only-binary",
+            ":all:",
+            "--python-version",
+            "3.12",
+        ]
+        source = ["--find-links", str(wheels), "-r", str(self.pins / "wasi_deps.txt")]
+        target = ["--target", str(self.environment / "wasi_deps")]
+        self.run(
+            ["pip3", "install", "-q", *target, *options, *platforms, *source], self.environment
+        )
+
+    def build(self, skill: Skill, folder: Path) -> Path:
+        (folder / "wasi_deps").symlink_to(self.environment / "wasi_deps")
+        command = [
+            "pharia-skill",
+            "build",
+            skill.name,
+            "--no-interactive",
+            "--skill-type",
+            skill.world,
+        ]
+        self.run(command, folder)
+        return folder / f"{skill.name}.wasm"
+
+
+class ComponentizePy(PythonToolchain):
+    """Python without an SDK, for every WIT line."""
+
+    name = "componentize-py"
+
+    def interpreter(self, uv: str) -> str:
+        return sys.executable
+
+    def inputs(self, skill: Skill) -> list[bytes]:
+        return [
+            *super().inputs(skill),
+            wit.text(skill.wit).encode(),
+            ",".join(skill.features).encode(),
+        ]
+
+    def build(self, skill: Skill, folder: Path) -> Path:
+        out = folder / "out.wasm"
+        (folder / "skill.wit").write_text(wit.text(skill.wit), encoding="utf-8")
+        features = ["--features", ",".join(skill.features)] if skill.features else []
+        target = ["-d", "skill.wit", "-w", skill.world, *features]
+        self.run(
+            ["componentize-py", "-q", *target, "componentize", skill.name, "-o", str(out)], folder
+        )
+        return out
+
+
+class ComponentizeJs(Pinned):
+    """JavaScript."""
+
+    name = "componentize-js"
+
+    def inputs(self, skill: Skill) -> list[bytes]:
+        return [*super().inputs(skill), _ungated(wit.text(skill.wit)).encode()]
+
+    def install(self) -> None:
+        npm = _tool(
+            "npm", "It comes with Node.js 20 or newer, which JavaScript skills are built with."
+        )
+        shutil.copytree(self.pins, self.environment)
+        _run([npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], self.environment)
+
+    def build(self, skill: Skill, folder: Path) -> Path:
+        node = _tool("node", "JavaScript skills are built with Node.js 20 or newer.")
+        out = folder / "out.wasm"
+        wit_file = folder / "skill.wit"
+        wit_file.write_text(_ungated(wit.text(skill.wit)), encoding="utf-8")
+        script = str(self.environment / "build.mjs")
+        _run([node, script, f"{skill.name}.js", str(wit_file), skill.world, str(out)], folder)
+        return out
+
+
+def _ungated(text: str) -> str:
+    """The WIT parser of componentize-js does not know ``@since``; it does not affect the types."""
+    return re.sub(r"^\s*@since\([^)]*\)\n", "", text, flags=re.M)
+
+
+_TOOLCHAINS: dict[str, Toolchain] = {
+    toolchain.name: toolchain
+    for toolchain in (Wat(), PhariaSkill(), ComponentizePy(), ComponentizeJs())
+}
+
+
+def _toolchain(name: str) -> Toolchain:
+    if name not in _TOOLCHAINS:
+        raise BuildError(f"No such toolchain: {name}. There are: {', '.join(_TOOLCHAINS)}.")
+    return _TOOLCHAINS[name]
+
+
+def _tool(name: str, purpose: str) -> str:
+    """Path of a program: beside the running interpreter, or on PATH."""
+    found = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
+    if found is None:
+        raise BuildError(f"The program `{name}` is missing. {purpose}")
+    return found
+
+
+def _run(
+    command: list[str], folder: Path | None = None, environment: dict[str, str] | None = None
+) -> None:
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
+    if done.returncode:
+        lines = (done.stdout + done.stderr).strip().splitlines()
+        if len(lines) > _FIRST_LINES + _LAST_LINES:
+            lines = [*lines[:_FIRST_LINES], "[...]", *lines[-_LAST_LINES:]]
+        program = " ".join([Path(command[0]).name, *command[1:3]])
+        raise BuildError(f"`{program}` failed:\n" + "\n".join(lines))
+
+
+# --- the command ---------------------------------------------------------------------------------
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Build skills into WebAssembly components.")
+    parser.add_argument("names", nargs="*", help="which skills; by default all")
+    parser.add_argument(
+        "--examples", action="store_true", help="the examples instead of the test skills"
+    )
+    parser.add_argument(
+        "--out", type=Path, help="folder that gets a copy of each result, as NAME.wasm"
+    )
+    arguments = parser.parse_args()
+    try:
+        built = build(arguments.names or None, examples=arguments.examples)
+    except BuildError as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 1
+    for name, file in built.items():
+        if arguments.out is not None:
+            print(_publish(file, arguments.out / f"{name}.wasm"))
+        else:
+            print(file.relative_to(ROOT))
+    return 0
+
+
+def _publish(source: Path, target: Path) -> Path:
+    """Copies atomically: a kernel that watches the folder sees whole files, if they changed at all.
+
+    A copy and not a link, so that writing to the target can't damage the cache.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if not (target.exists() and filecmp.cmp(source, target, shallow=False)):
+        unfinished = target.with_name(f".{target.name}.{os.getpid()}")
+        shutil.copyfile(source, unfinished)
+        unfinished.replace(target)
+    return target
+
+
+if __name__ == "__main__":
+    sys.exit(main())
