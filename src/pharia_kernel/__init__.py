@@ -1,0 +1,1 @@
+"""PhariaKernel: runs sandboxed WebAssembly skills behind HTTP."""

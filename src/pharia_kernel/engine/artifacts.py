@@ -1,0 +1,160 @@
+"""The disk cache of artifacts.
+
+An artifact is native code, so only what this kernel's compiler wrote is ever loaded: beside each
+``KEY.cwasm`` lies a ``KEY.json`` with a message authentication code (keyed BLAKE3) of the artifact
+and of the facts about it. The secret key is in the same directory, readable for the owner alone,
+like the directory itself. What does not verify is removed and compiled again.
+
+``KEY`` names the component's digest and everything else that decides whether the code can run here.
+Files appear by rename, the ``.json`` last; a crash at any moment leaves at most files without a
+partner, which the next start removes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+import os
+import platform
+import secrets
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import blake3
+import msgspec
+from msgspec import Struct
+
+from pharia_kernel.engine.api import Artifact, ComponentInfo
+from pharia_kernel.engine.surface import NEWEST
+
+log = logging.getLogger("pharia_kernel.engine")
+
+_STALE_TEMPORARY = 3600.0
+
+
+class _Facts(Struct):
+    digest: str
+    fingerprint: str
+    size: int
+    info: ComponentInfo
+
+
+class _Sidecar(Struct):
+    facts: _Facts
+    mac: str
+
+
+class ArtifactCache:
+    """All methods block on the disk; call them off the event loop."""
+
+    def __init__(self, directory: Path, capacity: int, fingerprint: str) -> None:
+        """``capacity`` in bytes of artifact files. ``fingerprint`` names the runtime and its
+        configuration."""
+        self._directory = directory
+        self._capacity = capacity
+        self._fingerprint = f"{fingerprint}+{platform.machine()}+{max(NEWEST.values())}"
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._secret = self._read_secret()
+        self._remove_leftovers()
+
+    def temporary(self) -> Path:
+        """A fresh path in the cache's directory for the compiler to write to."""
+        handle, name = tempfile.mkstemp(dir=self._directory, suffix=".tmp")
+        os.close(handle)
+        return Path(name)
+
+    def find(self, digest: str) -> Artifact | None:
+        """The artifact if it is there and verifies; marks it as used."""
+        path, sidecar_path = self._paths(digest)
+        try:
+            sidecar = msgspec.json.decode(sidecar_path.read_bytes(), type=_Sidecar)
+            intact = hmac.compare_digest(sidecar.mac, self._mac(path, sidecar.facts))
+        except FileNotFoundError:
+            return None
+        except (OSError, msgspec.MsgspecError) as error:
+            log.warning("artifact of %s is unreadable and is compiled again: %s", digest, error)
+            intact = False
+        if not intact or sidecar.facts.digest != digest:
+            log.warning("artifact of %s is corrupt or foreign and is compiled again", digest)
+            self.discard(digest)
+            return None
+        os.utime(sidecar_path)
+        return Artifact(digest, path, sidecar.facts.size, sidecar.facts.info)
+
+    def store(self, digest: str, temporary: Path, info: ComponentInfo) -> Artifact:
+        """Take over what the compiler wrote."""
+        path, sidecar_path = self._paths(digest)
+        facts = _Facts(digest, self._fingerprint, temporary.stat().st_size, info)
+        sidecar = _Sidecar(facts, self._mac(temporary, facts))
+        temporary.replace(path)
+        note = self.temporary()
+        note.write_bytes(msgspec.json.encode(sidecar))
+        note.replace(sidecar_path)
+        return Artifact(digest, path, facts.size, info)
+
+    def discard(self, digest: str) -> None:
+        for path in reversed(self._paths(digest)):
+            path.unlink(missing_ok=True)
+
+    def trim(self, in_use: Callable[[Path], bool]) -> None:
+        """Remove the least recently used artifacts until the rest fits; those in use stay."""
+        entries = sorted(
+            (sidecar.stat().st_mtime, sidecar, sidecar.with_suffix(".cwasm"))
+            for sidecar in self._directory.glob("*.json")
+        )
+        total = sum(_size(path) for _, _, path in entries)
+        for _, sidecar, path in entries:
+            if total <= self._capacity:
+                return
+            if not in_use(path):
+                total -= _size(path)
+                sidecar.unlink(missing_ok=True)
+                path.unlink(missing_ok=True)
+                log.info("artifact %s evicted from the cache", path.stem)
+
+    def _paths(self, digest: str) -> tuple[Path, Path]:
+        runtime = hashlib.sha256(self._fingerprint.encode()).hexdigest()[:12]
+        key = f"{digest.removeprefix('sha256:')}-{runtime}"
+        return self._directory / f"{key}.cwasm", self._directory / f"{key}.json"
+
+    def _mac(self, path: Path, facts: _Facts) -> str:
+        hasher = blake3.blake3(key=self._secret, max_threads=blake3.blake3.AUTO)
+        hasher.update(msgspec.json.encode(facts))
+        hasher.update_mmap(path)
+        return hasher.hexdigest()
+
+    def _read_secret(self) -> bytes:
+        path = self._directory / "key"
+        try:
+            secret = path.read_bytes()
+            if len(secret) == blake3.blake3.key_size:
+                return secret
+        except FileNotFoundError:
+            pass
+        secret = secrets.token_bytes(blake3.blake3.key_size)
+        temporary = self.temporary()  # created for the owner alone
+        temporary.write_bytes(secret)
+        temporary.replace(path)
+        return secret
+
+    def _remove_leftovers(self) -> None:
+        """What a kernel that was killed left behind. Another kernel's fresh temporary files are not
+        touched."""
+        now = time.time()
+        for path in self._directory.glob("*.tmp"):
+            if now - path.stat().st_mtime > _STALE_TEMPORARY:
+                path.unlink(missing_ok=True)
+        for path in self._directory.glob("*.cwasm"):
+            old = now - path.stat().st_mtime > _STALE_TEMPORARY
+            if old and not path.with_suffix(".json").exists():
+                path.unlink(missing_ok=True)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0

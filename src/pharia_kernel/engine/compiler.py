@@ -1,0 +1,159 @@
+"""The kernel's side of compiling: the cache first, then a process that can be killed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import IO, Any
+
+from msgspec import Struct
+
+from pharia_kernel import errors
+from pharia_kernel.engine import binding
+from pharia_kernel.engine.api import Artifact, ComponentInfo
+from pharia_kernel.engine.artifacts import ArtifactCache
+from pharia_kernel.engine.inspector import inspect
+from pharia_kernel.errors import CompileFailed, SkillLoadError
+
+log = logging.getLogger("pharia_kernel.engine")
+
+_FAULT = 3
+
+
+class CompilerSettings(Struct, frozen=True, kw_only=True):
+    directory: Path
+    capacity: int
+    """Bytes of artifacts kept."""
+    jobs: int
+    """Compiler processes at once. Each uses all cores."""
+    timeout: float
+    """Seconds."""
+    memory_limit: int
+    """Bytes."""
+
+
+class CompilerProcess:
+    """Implements ``engine.api.Compiler``."""
+
+    def __init__(self, settings: CompilerSettings) -> None:
+        """Raises ``OSError`` if the cache directory can't be used."""
+        self._settings = settings
+        self._cache = ArtifactCache(
+            settings.directory, settings.capacity, binding.config_fingerprint()
+        )
+        self._jobs = asyncio.Semaphore(settings.jobs)
+        self._flights: dict[str, asyncio.Task[Artifact]] = {}
+        self._waiting: dict[str, int] = {}
+        self._used: set[Path] = set()
+
+    async def cached(self, digest: str) -> Artifact | None:
+        artifact = await asyncio.to_thread(self._cache.find, digest)
+        if artifact:
+            self._used.add(artifact.path)
+        return artifact
+
+    async def compile(self, digest: str, wasm: bytes) -> Artifact:
+        flight = self._flights.get(digest)
+        if flight is None:
+            flight = asyncio.create_task(self._compile(digest, wasm))
+            self._flights[digest] = flight
+            flight.add_done_callback(lambda _: self._flights.pop(digest, None))
+        self._waiting[digest] = self._waiting.get(digest, 0) + 1
+        try:
+            return await asyncio.shield(flight)
+        finally:
+            self._waiting[digest] -= 1
+            if not self._waiting[digest]:
+                del self._waiting[digest]
+                flight.cancel()
+
+    async def discard(self, digest: str) -> None:
+        """Forget an artifact that turned out not to be loadable."""
+        await asyncio.to_thread(self._cache.discard, digest)
+
+    async def _compile(self, digest: str, wasm: bytes) -> Artifact:
+        info = await asyncio.to_thread(inspect, wasm)
+        artifact = await self.cached(digest)
+        if artifact:
+            return artifact
+        async with self._jobs:
+            artifact = await self._compile_now(digest, wasm, info)
+        self._used.add(artifact.path)
+        await asyncio.to_thread(self._cache.trim, self._used.__contains__)
+        return artifact
+
+    async def _compile_now(self, digest: str, wasm: bytes, info: ComponentInfo) -> Artifact:
+        began = time.monotonic()
+        temporary = await asyncio.to_thread(self._cache.temporary)
+        try:
+            await self._run_process(wasm, temporary)
+            artifact = await asyncio.to_thread(self._cache.store, digest, temporary, info)
+        finally:
+            temporary.unlink(missing_ok=True)
+        log.info("compiled %s (%d bytes) in %.1f s", digest, len(wasm), time.monotonic() - began)
+        return artifact
+
+    async def _run_process(self, wasm: bytes, target: Path) -> None:
+        source = await asyncio.to_thread(_spool, wasm)
+        with source:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-I", "-m", "pharia_kernel.engine.compile_worker",
+                str(os.getpid()), str(self._settings.memory_limit), str(target),
+                stdin=source,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                env={"PATH": os.defpath, "RUST_BACKTRACE": "0"},
+                cwd="/",
+            )  # fmt: skip
+        try:
+            async with asyncio.timeout(self._settings.timeout):
+                stdout, stderr = await process.communicate()
+        except TimeoutError:
+            raise CompileFailed(
+                f"Compiling took longer than {self._settings.timeout:.0f} s (`compile-timeout`)."
+            ) from None
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        if process.returncode == _FAULT:
+            raise _reported(stdout)
+        if process.returncode:
+            raise self._broken(process.returncode, stderr)
+
+    def _broken(self, code: int, stderr: bytes) -> SkillLoadError:
+        log.error(
+            "compiler ended with status %d: %s", code, stderr.decode(errors="replace")[-4000:]
+        )
+        if code in (-signal.SIGABRT, -signal.SIGKILL) or b"MemoryError" in stderr:
+            limit = self._settings.memory_limit >> 20
+            return CompileFailed(
+                f"The compiler was stopped (status {code}), most likely because it needed more "
+                f"than {limit} MiB (`compile-memory-limit`)."
+            )
+        return CompileFailed(f"The compiler ended with status {code}; see the kernel's log.")
+
+
+def _spool(wasm: bytes) -> IO[Any]:
+    """A nameless file with the component, at its beginning."""
+    file = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
+    file.write(wasm)
+    file.flush()
+    file.seek(0)
+    return file
+
+
+def _reported(stdout: bytes) -> SkillLoadError:
+    """The error that the compiler process printed."""
+    report = json.loads(stdout)
+    for kind in (errors.UnsatisfiedImport, errors.CompileFailed):
+        if kind.code == report["code"]:
+            return kind(report["detail"])
+    return CompileFailed(report["detail"])

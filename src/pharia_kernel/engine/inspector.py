@@ -1,0 +1,203 @@
+"""What a component says of itself, read from the names in its binary without compiling it.
+
+Only the import and export sections at the top level are looked at, as the component model's binary
+format (github.com/WebAssembly/component-model, design/mvp/Binary.md) lays them out. Whether the
+component is valid is for the compiler to say.
+"""
+
+from __future__ import annotations
+
+import re
+
+from pharia_kernel.engine.api import ComponentInfo, ComponentKind
+from pharia_kernel.engine.surface import NEWEST, PACKAGE, WASI_INTERFACES
+from pharia_kernel.errors import (
+    CompileFailed,
+    NotAComponent,
+    UnsatisfiedImport,
+    UnsupportedWorld,
+    WitTooNew,
+    WitTooOld,
+)
+
+_MAGIC = b"\0asm"
+_COMPONENT = b"\x0d\0\x01\0"
+_MODULE = b"\x01\0\0\0"
+_IMPORTS, _EXPORTS = 10, 11
+_NAME = re.compile(r"(?P<interface>[^@]+)@(?P<version>\d+\.\d+\.\d+)(?:[-+].*)?")
+_KINDS = {
+    f"{PACKAGE}/skill-handler": ComponentKind.FUNCTION,
+    f"{PACKAGE}/message-stream": ComponentKind.MESSAGE_STREAM,
+}
+
+
+def inspect(wasm: bytes) -> ComponentInfo:
+    """Kind and WIT version; raises the ``SkillLoadError`` that says why the kernel can't run the
+    component."""
+    return inspect_names(*names(wasm))
+
+
+def inspect_names(imports: list[str], exports: list[str]) -> ComponentInfo:
+    """The same from the names alone."""
+    info = _world(exports)
+    for name in imports:
+        if not _offered(name, info.line):
+            raise UnsatisfiedImport(
+                f"The component imports `{name}`, which the kernel does not offer to skills of "
+                f"WIT {info.line}. Build it without that import."
+            )
+    return info
+
+
+def names(wasm: bytes) -> tuple[list[str], list[str]]:
+    """Names of the imports and exports, in order."""
+    header = wasm[:8]
+    if header[:4] != _MAGIC or len(header) < 8:
+        raise NotAComponent(
+            f"The file is not WebAssembly: it begins with {header[:4]!r}, expected {_MAGIC!r}."
+            if wasm
+            else "The file is empty."
+        )
+    if header[4:] == _MODULE:
+        raise NotAComponent(
+            "The file is a core WebAssembly module, not a component. Build it for the component "
+            "model, for example for the target wasm32-wasip2."
+        )
+    if header[4:] != _COMPONENT:
+        raise NotAComponent(
+            f"The file has WebAssembly version bytes {header[4:].hex()}, which this kernel does "
+            f"not know; components have {_COMPONENT.hex()}."
+        )
+    try:
+        return _Reader(wasm).names()
+    except (IndexError, ValueError) as error:
+        raise CompileFailed(f"The component's binary is damaged: {error}.") from error
+
+
+def entry_interface(exports: list[str]) -> str | None:
+    """The exported interface that makes the component a skill."""
+    for name in exports:
+        match = _NAME.fullmatch(name)
+        if match and match["interface"] in _KINDS:
+            return name
+    return None
+
+
+def _world(exports: list[str]) -> ComponentInfo:
+    entry = entry_interface(exports)
+    match = _NAME.fullmatch(entry) if entry else None
+    if match:
+        return ComponentInfo(_KINDS[match["interface"]], _supported(match["version"]))
+    raise UnsupportedWorld(
+        f"The component exports neither `{PACKAGE}/skill-handler` nor `{PACKAGE}/message-stream` "
+        "in any version"
+        + (f"; it exports {', '.join(f'`{name}`' for name in exports[:5])}." if exports else ".")
+    )
+
+
+def _supported(version: str) -> str:
+    parsed = _parse(version)
+    line = f"{parsed[0]}.{parsed[1]}"
+    newest = NEWEST.get(line)
+    if newest and parsed <= _parse(newest):
+        return version
+    if newest or parsed > max(map(_parse, NEWEST.values())):
+        raise WitTooNew(
+            f"The skill is built for {PACKAGE}@{version}; the newest that this kernel runs is "
+            f"{newest or list(NEWEST.values())[-1]}. Upgrade the kernel, or build with an older "
+            "SDK."
+        )
+    raise WitTooOld(
+        f"The skill is built for {PACKAGE}@{version}; the oldest line that this kernel runs is "
+        f"{next(iter(NEWEST))}. Build it with a newer SDK."
+    )
+
+
+def _parse(version: str) -> tuple[int, ...]:
+    return tuple(map(int, version.split(".")))
+
+
+def _offered(name: str, line: str) -> bool:
+    match = _NAME.fullmatch(name)
+    if not match:
+        return False
+    interface, version = match["interface"], match["version"]
+    if interface in WASI_INTERFACES:
+        return version.startswith("0.2.")
+    return interface.startswith(f"{PACKAGE}/") and version.rpartition(".")[0] in NEWEST
+
+
+class _Reader:
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.at = 8
+
+    def names(self) -> tuple[list[str], list[str]]:
+        imports: list[str] = []
+        exports: list[str] = []
+        while self.at < len(self.data):
+            section = self.byte()
+            size = self.unsigned()
+            end = self.at + size
+            if end > len(self.data):
+                raise ValueError(f"section {section} reaches beyond the end of the file")
+            if section == _IMPORTS:
+                imports += [self.import_() for _ in range(self.unsigned())]
+            elif section == _EXPORTS:
+                exports += [self.export() for _ in range(self.unsigned())]
+            self.at = end
+        return imports, exports
+
+    def byte(self) -> int:
+        self.at += 1
+        return self.data[self.at - 1]
+
+    def unsigned(self) -> int:
+        """LEB128, at most 32 bits."""
+        result = 0
+        for shift in range(0, 35, 7):
+            byte = self.byte()
+            result |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                return result
+        raise ValueError("a number has more than 32 bits")
+
+    def string(self) -> str:
+        size = self.unsigned()
+        text = self.data[self.at : self.at + size]
+        if len(text) < size:
+            raise ValueError("a name reaches beyond the end of the file")
+        self.at += size
+        return text.decode()
+
+    def name(self) -> str:
+        tag = self.byte()
+        if tag > 1:
+            raise ValueError(f"a name has the unknown form {tag}")
+        return self.string()
+
+    def import_(self) -> str:
+        name = self.name()
+        self.description()
+        return name
+
+    def export(self) -> str:
+        name = self.name()
+        if self.byte() == 0:  # a core sort has a second byte
+            self.byte()
+        self.unsigned()
+        if self.byte():
+            self.description()
+        return name
+
+    def description(self) -> None:
+        """What kind of thing a name is bound to, and its type."""
+        sort = self.byte()
+        if sort == 0 or sort in (
+            2,
+            3,
+        ):  # core module, value bound, type bound: one more byte of tag
+            tag = self.byte()
+            if sort == 3 and tag == 1:  # (sub resource) has no index
+                return
+        self.unsigned()

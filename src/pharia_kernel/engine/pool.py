@@ -1,0 +1,282 @@
+"""All engine processes: where a run goes, what happens when one dies, and when there is no room."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import deque
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+from pharia_kernel.engine.api import Artifact, GuestMetadata, Host, Refused, Returned
+from pharia_kernel.engine.process import ActiveRun, EngineProcess, EngineSettings
+from pharia_kernel.errors import (
+    CompileFailed,
+    EngineLost,
+    InvalidMetadata,
+    Overloaded,
+    RunTimedOut,
+    ShuttingDown,
+    SkillQuarantined,
+)
+
+log = logging.getLogger("pharia_kernel.engine")
+
+_LONGEST_BACKOFF = 10.0
+
+
+class PoolSettings(Struct, frozen=True, kw_only=True):
+    engines: int
+    queue_length: int
+    """Runs that may wait for a place in an engine."""
+    quarantine_after: int
+    """Crashes of engines, while they executed one component, after which it is refused."""
+    quarantine_window: float
+    """Seconds in which the crashes count, and for which the component is refused."""
+    engine: EngineSettings
+
+
+class _WireMetadata(Struct, rename="kebab"):
+    description: str | None
+    input_schema: bytes
+    output_schema: bytes
+
+
+class Quarantine:
+    """Counts the engine crashes that a component is blamed for."""
+
+    def __init__(self, after: int, window: float) -> None:
+        self._after = after
+        self._window = window
+        self._crashes: dict[str, deque[float]] = {}
+
+    def blame(self, digest: str) -> None:
+        crashes = self._crashes.setdefault(digest, deque(maxlen=self._after))
+        crashes.append(time.monotonic())
+        if self.remaining(digest):
+            log.error("component %s is quarantined for %.0f s", digest, self._window)
+
+    def remaining(self, digest: str) -> float:
+        """Seconds for which the component is still refused."""
+        crashes = self._crashes.get(digest)
+        if not crashes or len(crashes) < self._after:
+            return 0.0
+        if crashes[-1] - crashes[0] > self._window:
+            return 0.0
+        return max(0.0, crashes[-1] + self._window - time.monotonic())
+
+    def check(self, digest: str) -> None:
+        remaining = self.remaining(digest)
+        if remaining:
+            raise SkillQuarantined(
+                f"The skill crashed {self._after} engine processes and is refused for a while.",
+                retry_after=remaining,
+            )
+
+    def listing(self) -> dict[str, float]:
+        return {digest: left for digest in self._crashes if (left := self.remaining(digest))}
+
+
+class Pool:
+    """Implements ``engine.api.EnginePool``."""
+
+    def __init__(self, settings: PoolSettings) -> None:
+        self._settings = settings
+        self._artifacts: dict[str, Artifact] = {}
+        self._engines: list[EngineProcess | None] = [None] * settings.engines
+        self._supervisors: list[asyncio.Task[None]] = []
+        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._some_ready = asyncio.Event()
+        self._closing = False
+        self.restarts = 0
+        self.quarantine = Quarantine(settings.quarantine_after, settings.quarantine_window)
+
+    # --- life
+
+    async def start(self) -> None:
+        """Start all engines and wait until one takes runs; raises ``EngineLost`` if none can be
+        started."""
+        self._supervisors = [
+            asyncio.create_task(self._supervise(index)) for index in range(len(self._engines))
+        ]
+        first = asyncio.create_task(self._some_ready.wait())
+        try:
+            await asyncio.wait({first}, timeout=60)
+            if not first.done():
+                raise EngineLost("No engine process could be started; see the log.")
+        finally:
+            first.cancel()
+
+    async def close(self) -> None:
+        """End all engines; runs in flight fail."""
+        self._closing = True
+        for waiter in self._waiters:
+            waiter.cancel()
+        for supervisor in self._supervisors:
+            supervisor.cancel()
+        await asyncio.gather(*self._supervisors, return_exceptions=True)
+        await asyncio.gather(*(engine.close() for engine in self._engines if engine))
+
+    async def _supervise(self, index: int) -> None:
+        backoff = 0.1
+        while not self._closing:
+            engine = EngineProcess(index, self._settings.engine, self._freed)
+            self._engines[index] = engine
+            began = time.monotonic()
+            try:
+                await engine.start()
+                # More may come while these are loading; between the last check and ``ready``
+                # nothing can.
+                while missing := [a for a in self._artifacts.values() if not engine.has(a.digest)]:
+                    await asyncio.gather(*(engine.load(artifact) for artifact in missing))
+                engine.ready = not engine.lost.done()
+                self._some_ready.set()
+                self._freed()
+                await asyncio.shield(engine.lost)
+            except (EngineLost, OSError) as error:
+                log.error("engine %d could not be started: %s", index, error)
+            if engine.blamed:
+                self.quarantine.blame(engine.blamed)
+            self.restarts += 1
+            backoff = 0.1 if time.monotonic() - began > 5 else min(backoff * 2, _LONGEST_BACKOFF)
+            await asyncio.sleep(backoff - 0.1)
+
+    # --- components
+
+    async def load(self, artifact: Artifact) -> None:
+        self._artifacts[artifact.digest] = artifact
+        engines = [engine for engine in self._engines if engine and engine.ready]
+        errors = await asyncio.gather(*(engine.load(artifact) for engine in engines))
+        for error in filter(None, errors):
+            await self.unload(artifact.digest)
+            raise CompileFailed(f"The compiled component can't be loaded: {error}.")
+
+    async def unload(self, digest: str) -> None:
+        if self._artifacts.pop(digest, None):
+            for engine in self._engines:
+                if engine:
+                    engine.unload(digest)
+
+    # --- runs
+
+    async def run(
+        self, artifact: Artifact, input: bytes, host: Host, *, deadline: float
+    ) -> Returned | Refused:
+        return await self._invoke(artifact, "run", input, host, deadline)
+
+    async def metadata(self, artifact: Artifact, host: Host, *, deadline: float) -> GuestMetadata:
+        outcome = await self._invoke(artifact, "metadata", b"", host, deadline)
+        assert isinstance(outcome, Returned)  # the export has no error case
+        try:
+            wire = msgspec.msgpack.decode(outcome.value, type=_WireMetadata)
+        except msgspec.MsgspecError as error:
+            raise InvalidMetadata(f"The skill's metadata has the wrong shape: {error}.") from error
+        return GuestMetadata(wire.description, wire.input_schema, wire.output_schema)
+
+    async def _invoke(
+        self,
+        artifact: Artifact,
+        entry: Literal["run", "metadata"],
+        input: bytes,
+        host: Host,
+        deadline: float,
+    ) -> Returned | Refused:
+        self.quarantine.check(artifact.digest)
+        engine = await self._admit(deadline)
+        run = engine.begin(artifact, entry, input, host)
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(
+            max(0.0, deadline - time.monotonic()), self._time_out, engine, run, deadline
+        )
+        try:
+            return await run.outcome
+        finally:
+            timer.cancel()
+            engine.cancel(run)
+
+    def _time_out(self, engine: EngineProcess, run: ActiveRun, _deadline: float) -> None:
+        run.fail(RunTimedOut("The run did not end within its time limit (`run-timeout`)."))
+        engine.cancel(run)
+
+    # --- room
+
+    async def _admit(self, deadline: float) -> EngineProcess:
+        """The engine with the most room; waits for one in order of arrival."""
+        while True:
+            engine = None if self._waiters and not self._turn() else self._roomiest()
+            if engine:
+                return engine
+            await self._queue(deadline)
+
+    def _turn(self) -> bool:
+        """Whether the one who asks was just woken, that is, is not overtaking anybody."""
+        return all(waiter.done() for waiter in self._waiters)
+
+    def _roomiest(self) -> EngineProcess | None:
+        ready = [engine for engine in self._engines if engine and engine.ready]
+        engine = min(ready, key=lambda engine: len(engine.runs), default=None)
+        if engine and len(engine.runs) < self._settings.engine.max_runs:
+            return engine
+        return None
+
+    async def _queue(self, deadline: float) -> None:
+        if self._closing:
+            raise ShuttingDown("The kernel is shutting down.")
+        if len(self._waiters) >= self._settings.queue_length:
+            raise Overloaded(
+                "All engines are full and so is the queue (`max-runs-per-engine`, "
+                "`run-queue-length`).",
+                retry_after=1.0,
+            )
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        try:
+            async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+                await waiter
+        except TimeoutError:
+            raise RunTimedOut("The run found no room in an engine within its time limit.") from None
+        except asyncio.CancelledError:
+            if self._closing and waiter.cancelled():
+                raise ShuttingDown("The kernel is shutting down.") from None
+            self._freed()  # pass the turn on, should it have come just now
+            raise
+        finally:
+            with contextlib.suppress(ValueError):
+                self._waiters.remove(waiter)
+
+    def _freed(self) -> None:
+        """There may be room: wake the first who waits."""
+        room = self._roomiest()
+        if room is None:
+            return
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+                return
+
+    # --- what operators see
+
+    def active_runs(self) -> int:
+        return sum(len(engine.runs) for engine in self._engines if engine)
+
+    def statistics(self) -> dict[str, Any]:
+        """State of every engine, the queue, and the quarantine."""
+        return {
+            "ready": any(engine and engine.ready for engine in self._engines),
+            "engines": [
+                {
+                    "pid": engine.pid if engine else None,
+                    "ready": bool(engine and engine.ready),
+                    "runs": len(engine.runs) if engine else 0,
+                }
+                for engine in self._engines
+            ],
+            "queued": len(self._waiters),
+            "restarts": self.restarts,
+            "components": len(self._artifacts),
+            "quarantined": self.quarantine.listing(),
+        }
