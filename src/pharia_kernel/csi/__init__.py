@@ -1,0 +1,1 @@
+"""The Cognitive System Interface: the system calls of the kernel, typed, whoever makes them."""

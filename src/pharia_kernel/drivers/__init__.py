@@ -1,0 +1,1 @@
+"""What the system calls talk to. Drivers know nothing of skills, runs or HTTP routes."""

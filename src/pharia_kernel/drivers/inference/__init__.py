@@ -1,0 +1,1 @@
+"""Inference drivers: one module per kind of provider, one interface (``base.InferenceDriver``)."""

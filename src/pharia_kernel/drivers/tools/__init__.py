@@ -1,0 +1,1 @@
+"""Tools that skills and models may call."""
