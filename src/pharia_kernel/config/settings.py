@@ -1,0 +1,203 @@
+"""All settings of the kernel, with their defaults and what follows from them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, PrivateAttr
+
+from pharia_kernel.config.describe import describe
+from pharia_kernel.config.namespaces import (
+    InPlaceNamespace,
+    NamespaceConfig,
+    NamespaceName,
+    OciRegistryConfig,
+    TeamOwnedNamespace,
+)
+from pharia_kernel.config.sources import KeyPath, Origin
+from pharia_kernel.config.values import (
+    Address,
+    AddressValue,
+    CorsOrigin,
+    Count,
+    Duration,
+    DurationOrZero,
+    FeatureSet,
+    FromEnv,
+    HttpUrl,
+    LogFilter,
+    LogLevel,
+    NoDuplicates,
+    OtlpEndpoint,
+    PathValue,
+    Ratio,
+    Secret,
+    Size,
+    SizeOrZero,
+    Table,
+    WholeNumber,
+    parse_log_level,
+    refused,
+)
+
+KIB, MIB, GIB = 1024, 1024**2, 1024**3
+
+
+def default_cache_dir(environ: Mapping[str, str]) -> Path:
+    """``$XDG_CACHE_HOME/pharia-kernel``, else ``~/.cache/pharia-kernel``."""
+    # Relative paths are to be ignored, says the XDG specification.
+    base = Path(environ.get("XDG_CACHE_HOME", ""))
+    if not base.is_absolute():
+        home = environ.get("HOME")
+        try:
+            base = (Path(home) if home else Path.home()) / ".cache"
+        except RuntimeError:
+            raise refused(
+                "must be set, because there is no home directory to put the cache in"
+            ) from None
+    return base / "pharia-kernel"
+
+
+def _cores() -> int:
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+Origins = Annotated[list[CorsOrigin], FromEnv, NoDuplicates]
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where each key was written; it does not count when settings are compared."""
+
+    origins: dict[KeyPath, Origin] = field(default_factory=dict, compare=False)
+
+
+class OpenAiInference(Table):
+    """An OpenAI-compatible backend."""
+
+    url: HttpUrl
+    token: Secret
+    """Sent with every request; the callers' tokens are not."""
+
+
+class Settings(Table):
+    """The effective configuration. Durations are in seconds, sizes in bytes."""
+
+    # --- listeners ---
+    kernel_address: AddressValue = Address("0.0.0.0", 8081)  # noqa: S104
+    metrics_address: AddressValue = Address("0.0.0.0", 9000)  # noqa: S104
+    max_body_size: Size = 50 * MIB
+    cors_allow_origins: Origins = Field(default_factory=list)
+    """``*`` allows every origin, but none with credentials."""
+    drain_timeout: DurationOrZero = 30.0
+    """How long running skills may take to finish after the kernel was told to stop."""
+
+    # --- backends ---
+    inference_url: HttpUrl | None = None
+    """Aleph Alpha inference; wins over ``openai_inference``."""
+    openai_inference: OpenAiInference | None = None
+    document_index_url: HttpUrl | None = None
+    authorization_url: HttpUrl | None = None
+
+    # --- skills ---
+    namespaces: dict[NamespaceName, NamespaceConfig] = Field(default_factory=dict)
+    namespace_update_interval: Duration = 10.0
+    test_skills: bool = True
+    """Serve the built-in skills and tools of the namespace ``test-beta``."""
+    validate_input: bool = False
+    """Check inputs against the skill's own schema before it runs."""
+    pharia_ai_feature_set: FeatureSet = "1"
+
+    # --- runs ---
+    engines: Count = Field(default_factory=_cores)
+    run_timeout: Duration = 600.0
+    # A Python guest needs about eight times the size of the JSON that it parses, so this is what
+    # the largest body (50 MiB) takes, with room for the interpreter.
+    skill_memory_limit: Size = 512 * MIB
+    skill_output_limit: SizeOrZero = 64 * KIB
+    """Captured standard output and error of one run."""
+    max_runs_per_engine: Count = 1000
+    max_runs_per_skill: Count = 1000
+    run_queue_length: Annotated[WholeNumber, Field(ge=0)] = 1000
+    """Runs that wait for a place; more are refused."""
+    quarantine_after: Count = 3
+    """Engine deaths within ``quarantine_window`` after which their cause is not run any more."""
+    quarantine_window: Duration = 600.0
+
+    # --- compiler and caches ---
+    compile_timeout: Duration = 180.0
+    compile_memory_limit: Size = 4 * GIB
+    compile_jobs: Count = 1
+    wasmtime_cache_dir: PathValue = Field(default_factory=lambda: default_cache_dir(os.environ))
+    wasmtime_cache_size_request: Size | None = None
+    wasmtime_cache_size_limit: Size | None = None
+    memory_request: Size | None = None
+    memory_limit: Size | None = None
+    use_pooling_allocator: bool = True
+
+    # --- telemetry ---
+    log_level: LogLevel = "info"
+    log_format: Literal["auto", "text", "json"] = "auto"
+    otel_endpoint: OtlpEndpoint | None = None
+    otel_sampling_ratio: Ratio = 0.1
+    otel_gen_ai_content_capture: bool = False
+
+    _provenance: Provenance = PrivateAttr(default_factory=Provenance)
+
+    @property
+    def artifact_cache_size(self) -> int:
+        """Bytes of compiled components kept on disk."""
+        return self.wasmtime_cache_size_request or self.wasmtime_cache_size_limit or 10 * GIB
+
+    @property
+    def skill_cache_size(self) -> int:
+        """Bytes of compiled components kept loaded."""
+        return (self.memory_request or self.memory_limit or 4 * GIB) // 2
+
+    @property
+    def log_filter(self) -> LogFilter:
+        return parse_log_level(self.log_level)
+
+    def with_origins(self, origins: dict[KeyPath, Origin]) -> Self:
+        """Remember for ``describe`` where the keys were written."""
+        self._provenance.origins.update(origins)
+        return self
+
+    def describe(self) -> str:
+        """The effective configuration as TOML, secrets masked, with the source of each key."""
+        return describe(self.model_dump(mode="json", by_alias=True), self._provenance.origins)
+
+    def not_yet_supported(self) -> list[str]:
+        """A sentence for each setting that is checked but not acted on in this version."""
+        return [*self._inert_settings(), *self._inert_namespaces()]
+
+    def _inert_settings(self) -> Iterator[str]:
+        for name in ("document_index_url", "otel_endpoint"):
+            if getattr(self, name) is not None:
+                yield _inert(name)
+        for name in ("otel_sampling_ratio", "otel_gen_ai_content_capture"):
+            if getattr(self, name) != type(self).model_fields[name].default:
+                yield _inert(name)
+
+    def _inert_namespaces(self) -> Iterator[str]:
+        for name, namespace in self.namespaces.items():
+            where = f"namespaces.{name}"
+            if isinstance(namespace, TeamOwnedNamespace):
+                yield f"`{where}.config-url` is not supported yet: the namespace serves no skills."
+                continue
+            if isinstance(namespace, InPlaceNamespace) and isinstance(
+                namespace.registry, OciRegistryConfig
+            ):
+                yield f"`{where}.registry` is not supported yet: its skills are not found."
+            if namespace.mcp_servers:
+                yield f"`{where}.mcp-servers` is not supported yet: their tools are not offered."
+
+
+def _inert(name: str) -> str:
+    alias = Settings.model_fields[name].alias
+    return f"`{alias}` is not supported yet: it has no effect."
