@@ -1,0 +1,3 @@
+"""What should run (namespaces), where it comes from (registries), what is ready (store), and one
+run (runtime).
+"""

@@ -1,0 +1,121 @@
+"""What skills say of themselves: asked once per version, checked, and kept."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from weakref import WeakKeyDictionary
+
+import jsonschema_rs
+import msgspec
+from msgspec import Raw
+
+from pharia_kernel.engine.api import ComponentInfo, ComponentKind, EnginePool, GuestMetadata, Host
+from pharia_kernel.errors import InvalidMetadata, InvalidOutput, KernelError, SkillBug
+from pharia_kernel.skills.events import json_of
+from pharia_kernel.skills.failures import fresh
+from pharia_kernel.skills.types import SkillKind, SkillMetadata
+from pharia_kernel.skills.versions import Version
+
+MAX_SCHEMA_SIZE = 1 << 20
+"""Bytes. Checking a schema costs the kernel time, and a skill's author chooses the schema."""
+
+DIALECTS = frozenset(
+    {
+        "https://json-schema.org/draft/2020-12/schema",
+        "https://json-schema.org/draft/2019-09/schema",
+        "http://json-schema.org/draft-07/schema",
+        "http://json-schema.org/draft-06/schema",
+        "http://json-schema.org/draft-04/schema",
+    }
+)
+"""Known values of ``$schema``. The library would go and fetch others, wherever they point."""
+
+HostContext = AbstractAsyncContextManager[Host]
+
+
+class _Entry:
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.known: SkillMetadata | KernelError | None = None
+
+
+class MetadataCache:
+    """Metadata per version. Bugs of the skill are remembered as well; what may pass is asked
+    again.
+    """
+
+    def __init__(self, pool: EnginePool) -> None:
+        self._pool = pool
+        self._entries: WeakKeyDictionary[Version, _Entry] = WeakKeyDictionary()
+
+    async def of(
+        self, version: Version, host: Callable[[], HostContext], *, deadline: float
+    ) -> SkillMetadata:
+        """The metadata of a version that is lent to the caller.
+
+        ``host`` opens the kernel's side of the run, if one is needed. Raises ``InvalidMetadata``,
+        ``CsiUseFromMetadata``, or what the engines raise.
+        """
+        entry = self._entries.setdefault(version, _Entry())
+        async with entry.lock:
+            if entry.known is None:
+                try:
+                    entry.known = await self._ask(version, host, deadline)
+                except SkillBug as error:
+                    entry.known = fresh(error)
+                    raise
+        if isinstance(entry.known, KernelError):
+            raise fresh(entry.known)
+        return entry.known
+
+    async def _ask(
+        self, version: Version, host: Callable[[], HostContext], deadline: float
+    ) -> SkillMetadata:
+        assert version.artifact is not None  # lent versions are loaded
+        info = version.artifact.info
+        metadata = _bare(info)
+        if info.kind is ComponentKind.FUNCTION and metadata.version is not None:
+            async with host() as opened:
+                answer = await self._pool.metadata(version.artifact, opened, deadline=deadline)
+            _fill(metadata, answer)
+        return metadata
+
+
+def _bare(info: ComponentInfo) -> SkillMetadata:
+    """What the component's type tells. Line 0.2 and streams have no metadata of their own."""
+    line = None if info.line == "0.2" else info.line
+    return SkillMetadata(None, line, SkillKind(info.kind), None, None)
+
+
+def _fill(metadata: SkillMetadata, answer: GuestMetadata) -> None:
+    metadata.description = answer.description
+    metadata.input_schema = check_schema(answer.input_schema, "input schema")
+    metadata.output_schema = check_schema(answer.output_schema, "output schema")
+
+
+def check_schema(data: bytes, what: str) -> Raw:
+    """The JSON Schema in compact form; raises ``InvalidMetadata`` that says what is wrong with
+    it.
+    """
+    if len(data) > MAX_SCHEMA_SIZE:
+        raise InvalidMetadata(f"The {what} has {len(data)} bytes; {MAX_SCHEMA_SIZE} are allowed.")
+    try:
+        compact = json_of(data, f"The {what}")
+    except InvalidOutput as error:
+        raise InvalidMetadata(error.detail) from None
+    schema = msgspec.json.decode(compact)
+    dialect = schema.get("$schema") if isinstance(schema, dict) else None
+    if isinstance(dialect, str) and dialect.removesuffix("#") not in DIALECTS:
+        raise InvalidMetadata(f"The {what} uses an unknown dialect, `$schema`: `{dialect[:200]}`.")
+    try:
+        jsonschema_rs.meta.validate(schema)
+    except jsonschema_rs.ValidationError as error:
+        at = "/".join(str(part) for part in error.instance_path)
+        raise InvalidMetadata(
+            f"The {what} is not a JSON Schema: at `/{at[:200]}`: {error.message[:500]}."
+        ) from None
+    except ValueError as error:  # nested too deeply
+        raise InvalidMetadata(f"The {what} is not a JSON Schema: {error}.") from None
+    return Raw(compact)

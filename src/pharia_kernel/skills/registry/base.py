@@ -1,0 +1,41 @@
+"""The interface of registries."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Protocol
+
+from msgspec import Struct
+
+
+class Snapshot(Struct, frozen=True):
+    """What a registry holds under a name at one moment."""
+
+    digest: str
+    """``sha256:`` and 64 hexadecimal digits of the component's bytes."""
+    size: int
+    """Bytes of the component."""
+    signature: Hashable
+    """What the registry compares to tell cheaply that nothing changed; never an identity."""
+
+
+class Blob(Struct, frozen=True):
+    wasm: bytes
+    snapshot: Snapshot
+    """Of these very bytes."""
+
+
+class Registry(Protocol):
+    """All methods raise ``SkillUnavailable`` if the component is missing or can't be read."""
+
+    async def snapshot(self, name: str, tag: str) -> Snapshot:
+        """The digest of what is there now, without keeping the bytes in memory."""
+        ...
+
+    async def changed(self, name: str, tag: str, since: Snapshot) -> bool:
+        """Whether a new snapshot is worth its price; true when in doubt."""
+        ...
+
+    async def read(self, name: str, tag: str) -> Blob:
+        """The bytes of the component."""
+        ...

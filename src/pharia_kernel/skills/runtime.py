@@ -1,0 +1,398 @@
+"""One run from start to outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from typing import Any, Literal, Protocol
+from urllib.parse import quote
+
+from pharia_kernel.csi.api import Csi, ToolEvent
+from pharia_kernel.csi.types import CallContext
+from pharia_kernel.engine.api import EnginePool, Refused, Returned, StreamItem
+from pharia_kernel.errors import (
+    InputSchemaViolation,
+    InvalidInput,
+    KernelError,
+    RunTimedOut,
+    SkillBug,
+    SkillFailed,
+    SkillNotReady,
+    StreamOrderViolation,
+    WrongSkillKind,
+)
+from pharia_kernel.skills.deployment import Deployment
+from pharia_kernel.skills.events import EventBuffer, MessageOrder, check_json, tool_event
+from pharia_kernel.skills.hosted import HostedRun, HostedSkill
+from pharia_kernel.skills.metadata import MetadataCache
+from pharia_kernel.skills.output import GuestLog
+from pharia_kernel.skills.paths import SkillPath
+from pharia_kernel.skills.runs import Run, Runs
+from pharia_kernel.skills.store import SkillStore
+from pharia_kernel.skills.types import (
+    Caller,
+    MessageBegin,
+    SkillInfo,
+    SkillKind,
+    SkillMetadata,
+    StreamEvent,
+)
+from pharia_kernel.skills.validation import InputValidator
+from pharia_kernel.skills.versions import Version
+
+_TIMED_OUT = "The run did not end within its time limit (`run-timeout`)."
+
+
+# --- what the runtime needs of others -------------------------------------------------------------
+
+
+class RuntimeSettings(Protocol):
+    @property
+    def run_timeout(self) -> float: ...
+    @property
+    def max_runs_per_skill(self) -> int: ...
+    @property
+    def validate_input(self) -> bool: ...
+
+
+class SystemCalls(Protocol):
+    """The calls of one guest (``csi.guest.GuestCalls``)."""
+
+    async def call(self, function: str, args: bytes) -> bytes: ...
+
+    async def close(self) -> None: ...
+
+
+class SystemCallsFactory(Protocol):
+    def __call__(
+        self,
+        csi: Csi,
+        context: CallContext,
+        *,
+        on_tool_event: Callable[[ToolEvent], None] | None,
+        metadata: bool = False,
+    ) -> SystemCalls: ...
+
+
+# --- the kernel's side of a guest -----------------------------------------------------------------
+
+
+class FunctionHost:
+    """Nobody listens to the tool events of a function."""
+
+    def __init__(self, calls: SystemCalls, log: GuestLog) -> None:
+        self._calls = calls
+        self._log = log
+
+    async def call(self, function: str, args: bytes) -> bytes:
+        return await self._calls.call(function, args)
+
+    def emit(self, item: StreamItem, consumed: Callable[[], None]) -> None:
+        raise StreamOrderViolation("The skill is a function, but wrote to a stream.")
+
+    def output(self, channel: Literal["stdout", "stderr"], data: bytes) -> None:
+        self._log.write(channel, data)
+
+
+class StreamHost(FunctionHost):
+    """Puts the guest's items into the buffer, among its tool events."""
+
+    def __init__(self, calls: SystemCalls, log: GuestLog, events: EventBuffer) -> None:
+        super().__init__(calls, log)
+        self._events = events
+        self._order = MessageOrder()
+
+    async def call(self, function: str, args: bytes) -> bytes:
+        answer = await super().call(function, args)
+        await self._events.room()  # a guest that only calls tools has no other back-pressure
+        return answer
+
+    def emit(self, item: StreamItem, consumed: Callable[[], None]) -> None:
+        self._events.put(self._order.accept(item), consumed)
+
+
+class _Stream:
+    """A message stream between its producer and its consumer."""
+
+    def __init__(self) -> None:
+        self.events = EventBuffer()
+        self.admitted = False
+        self.decided = asyncio.Event()
+        """Admitted, or failed before that."""
+
+    def admit(self) -> None:
+        self.admitted = True
+        self.decided.set()
+
+    def end(self, error: KernelError | None) -> None:
+        self.events.end(error)
+        self.decided.set()
+
+
+# --- the runtime ----------------------------------------------------------------------------------
+
+
+class SkillRuntime:
+    """Implements ``skills.api.Skills``.
+
+    ``tools`` and ``mcp_servers`` answer for a namespace; ``components`` are further parts of the
+    kernel that report their readiness by name.
+    """
+
+    def __init__(
+        self,
+        store: SkillStore,
+        pool: EnginePool,
+        csi: Csi,
+        settings: RuntimeSettings,
+        *,
+        system_calls: SystemCallsFactory,
+        tools: Callable[[str], builtins.list[dict[str, Any]] | None],
+        mcp_servers: Callable[[str], builtins.list[str] | None],
+        components: Mapping[str, Callable[[], dict[str, Any]]] | None = None,
+    ) -> None:
+        self._store = store
+        self._pool = pool
+        self._csi = csi
+        self._system_calls = system_calls
+        self._runs = Runs(timeout=settings.run_timeout, per_skill=settings.max_runs_per_skill)
+        self._validator = InputValidator() if settings.validate_input else None
+        self._metadata = MetadataCache(pool)
+        self._producers: set[asyncio.Task[None]] = set()
+        self._components = dict(components or {})
+        self._tools = tools
+        self._mcp_servers = mcp_servers
+
+    async def close(self, drain: float = 0.0) -> None:
+        """Refuse new runs, let those in flight end for ``drain`` seconds, then cancel them."""
+        await self._runs.close(drain)
+        if self._validator:
+            await self._validator.close()
+
+    # --- functions --------------------------------------------------------------------------------
+
+    async def run(self, path: SkillPath, body: bytes, caller: Caller) -> bytes:
+        async with self._runs.scope(path, caller) as run:
+            skill = self._store.find(path)
+            if not isinstance(skill, Deployment):
+                skill.refuse_run()
+                raise _wrong_kind(path, SkillKind.MESSAGE_STREAM)
+            async with self._lend(run, skill, SkillKind.FUNCTION) as version:
+                await self._check_input(run, version, body)
+                assert version.artifact is not None  # lent versions are loaded
+                async with self._calls(run) as (calls, log):
+                    host = FunctionHost(calls, log)
+                    outcome = await self._pool.run(
+                        version.artifact, body, host, deadline=run.deadline
+                    )
+            output = _returned(outcome)
+            check_json(output, "The output")
+            return output
+
+    # --- streams ----------------------------------------------------------------------------------
+
+    async def message_stream(
+        self, path: SkillPath, body: bytes, caller: Caller
+    ) -> AsyncGenerator[StreamEvent, None]:
+        stream = _Stream()
+        producer = self._spawn(self._produce(stream, path, body, caller))
+        try:
+            await stream.decided.wait()
+        except asyncio.CancelledError:
+            await _cancel(producer)
+            raise
+        if not stream.admitted and (error := stream.events.error):
+            raise error
+        events = self._consume(stream, producer)
+        await anext(events)
+        return events
+
+    async def _consume(
+        self, stream: _Stream, producer: asyncio.Task[None]
+    ) -> AsyncGenerator[StreamEvent, None]:
+        try:
+            # Swallowed by message_stream: closing a generator that never ran would not reach
+            # `finally`.
+            yield MessageBegin()
+            async with aclosing(stream.events.drain()) as events:
+                async for event in events:
+                    yield event
+        finally:
+            await _cancel(producer)
+
+    async def _produce(self, stream: _Stream, path: SkillPath, body: bytes, caller: Caller) -> None:
+        error: KernelError | None = None
+        try:
+            async with self._runs.scope(path, caller) as run:
+                skill = self._store.find(path)
+                if isinstance(skill, Deployment):
+                    await self._produce_by_guest(stream, run, skill, body)
+                else:
+                    await self._produce_by_host(stream, run, skill, body)
+        except KernelError as failure:
+            error = failure
+        finally:
+            stream.end(error)
+
+    async def _produce_by_guest(
+        self, stream: _Stream, run: Run, skill: Deployment, body: bytes
+    ) -> None:
+        def on_tool_event(event: ToolEvent) -> None:
+            stream.events.put(tool_event(event))
+
+        async with self._lend(run, skill, SkillKind.MESSAGE_STREAM) as version:
+            assert version.artifact is not None  # lent versions are loaded
+            async with self._calls(run, on_tool_event) as (calls, log):
+                host = StreamHost(calls, log, stream.events)
+                # The engines refuse a run, if they do, before they wait for anything.
+                admission = asyncio.get_running_loop().call_soon(stream.admit)
+                try:
+                    outcome = await self._pool.run(
+                        version.artifact, body, host, deadline=run.deadline
+                    )
+                finally:
+                    admission.cancel()
+        stream.admit()
+        _returned(outcome)
+
+    async def _produce_by_host(
+        self, stream: _Stream, run: Run, skill: HostedSkill, body: bytes
+    ) -> None:
+        def on_tool_event(event: ToolEvent) -> None:
+            stream.events.put(tool_event(event))
+
+        stream.admit()
+        hosted = HostedRun(body, self._csi, run.context, on_tool_event)
+        async with (
+            run.within_deadline(RunTimedOut(_TIMED_OUT)),
+            aclosing(skill.stream(hosted)) as events,
+        ):
+            async for event in events:
+                stream.events.put(event)
+                await stream.events.room()
+
+    # --- metadata and input -----------------------------------------------------------------------
+
+    async def metadata(self, path: SkillPath, caller: Caller) -> SkillMetadata:
+        async with self._runs.scope(path, caller, action="described") as run:
+            skill = self._store.find(path)
+            if not isinstance(skill, Deployment):
+                return skill.metadata()
+            async with self._lend(run, skill) as version:
+                return await self._metadata_of(run, version)
+
+    async def _metadata_of(self, run: Run, version: Version) -> SkillMetadata:
+        @asynccontextmanager
+        async def host() -> AsyncGenerator[FunctionHost, None]:
+            async with self._calls(run, metadata=True) as (calls, log):
+                yield FunctionHost(calls, log)
+
+        async with run.within_deadline(RunTimedOut(_TIMED_OUT)):
+            return await self._metadata.of(version, host, deadline=run.deadline)
+
+    async def _check_input(self, run: Run, version: Version, body: bytes) -> None:
+        """Raise ``InputSchemaViolation`` if the input does not fit the skill's own schema."""
+        if self._validator is None:
+            return
+        try:
+            schema = (await self._metadata_of(run, version)).input_schema
+        except SkillBug:
+            return  # its metadata is broken; that does not mean that it can't run
+        if schema is None:
+            return
+        async with run.within_deadline(RunTimedOut(_TIMED_OUT)):
+            errors = await self._validator.violations(bytes(schema), body)
+        if errors:
+            first = errors[0]
+            where = f"at `{first['path']}`" if first["path"] else "at its root"
+            raise InputSchemaViolation(
+                f"The input does not match the skill's input schema {where}: {first['message']}.",
+                errors=errors,
+            )
+
+    # --- parts of every run -----------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def _lend(
+        self, run: Run, skill: Deployment, kind: SkillKind | None = None
+    ) -> AsyncGenerator[Version, None]:
+        """A version that is loaded, and of that kind if one is given."""
+        not_ready = SkillNotReady(
+            f"Skill `{run.path}` was not ready within the run's time limit.", retry_after=5.0
+        )
+        async with AsyncExitStack() as stack:
+            async with run.within_deadline(not_ready):
+                version = await stack.enter_async_context(skill.lend())
+            actual = SkillKind(version.info.kind) if version.info else None
+            if kind and actual and kind is not actual:
+                raise _wrong_kind(run.path, actual)
+            yield version
+
+    @asynccontextmanager
+    async def _calls(
+        self,
+        run: Run,
+        on_tool_event: Callable[[ToolEvent], None] | None = None,
+        *,
+        metadata: bool = False,
+    ) -> AsyncGenerator[tuple[SystemCalls, GuestLog], None]:
+        calls = self._system_calls(
+            self._csi, run.context, on_tool_event=on_tool_event, metadata=metadata
+        )
+        log = GuestLog(str(run.path), run.id)
+        try:
+            yield calls, log
+        finally:
+            log.close()
+            await calls.close()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._producers.add(task)
+        task.add_done_callback(self._producers.discard)
+        return task
+
+    # --- what there is ----------------------------------------------------------------------------
+
+    def list(self) -> list[SkillInfo]:
+        return self._store.list()
+
+    def cached(self) -> builtins.list[SkillPath]:
+        return self._store.cached()
+
+    async def evict(self, path: SkillPath) -> bool:
+        return self._store.evict(path)
+
+    def tools(self, namespace: str) -> builtins.list[dict[str, Any]] | None:
+        return self._tools(namespace)
+
+    def mcp_servers(self, namespace: str) -> builtins.list[str] | None:
+        return self._mcp_servers(namespace)
+
+    def readiness(self) -> dict[str, dict[str, Any]]:
+        others = {name: report() for name, report in self._components.items()}
+        return {**self._store.readiness(), **others}
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait({task})
+
+
+def _returned(outcome: Returned | Refused) -> bytes:
+    if isinstance(outcome, Returned):
+        return outcome.value
+    if outcome.kind == "invalid-input":
+        raise InvalidInput(f"The skill could not interpret its input: {outcome.message}")
+    raise SkillFailed(outcome.message)
+
+
+def _wrong_kind(path: SkillPath, kind: SkillKind) -> WrongSkillKind:
+    what, endpoint = {
+        SkillKind.FUNCTION: ("a function", "run"),
+        SkillKind.MESSAGE_STREAM: ("a message stream", "message-stream"),
+    }[kind]
+    url = f"/v1/skills/{path.namespace}/{quote(path.name, safe='')}/{endpoint}"
+    return WrongSkillKind(f"Skill `{path}` is {what}: use `{url}`.")

@@ -1,0 +1,213 @@
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from pharia_kernel.engine.api import GuestMetadata, Host
+from pharia_kernel.errors import (
+    CsiUseFromMetadata,
+    EngineLost,
+    InputSchemaViolation,
+    InvalidMetadata,
+    SkillCrashed,
+)
+from pharia_kernel.skills.deployment import ComponentSource
+from pharia_kernel.skills.metadata import check_schema
+from pharia_kernel.skills.registry.file import FileRegistry
+from pharia_kernel.skills.types import SkillMetadata
+from tests.skills_layer.support import CALLER, Kernel, Settings, error_of, kernel, parse
+
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["name"],
+    "properties": {
+        "name": {"type": "string"},
+        "a/b~c": {"type": "array", "items": {"type": "integer", "maximum": 3}},
+    },
+}
+
+
+def tells(input_schema: bytes | dict[str, Any] = SCHEMA, output_schema: bytes = b"true") -> Any:
+    schema = input_schema if isinstance(input_schema, bytes) else json.dumps(input_schema).encode()
+
+    async def metadata(host: Host) -> GuestMetadata:
+        return GuestMetadata("What it does", schema, output_schema)
+
+    return metadata
+
+
+def deploy(k: Kernel, directory: Path, text: str, metadata: Any = None) -> None:
+    (directory / "skill.wasm").write_text(text)
+    k.store.configure("dev", {"skill": ComponentSource(FileRegistry(directory), "skill")})
+    if metadata:
+        k.pool.metadata_answers[text] = metadata
+
+
+async def metadata_of(k: Kernel) -> dict[str, Any]:
+    metadata: SkillMetadata = await k.runtime.metadata(parse("dev/skill"), CALLER)
+    decoded: dict[str, Any] = json.loads(msgspec.json.encode(metadata))
+    return decoded
+
+
+# --- metadata -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wit_version", "version"), [("0.3.11", "0.3"), ("0.4.0", "0.4"), ("0.5.0", "0.5")]
+)
+async def test_functions_describe_themselves(
+    tmp_path: Path, wit_version: str, version: str
+) -> None:
+    async with kernel(wit_version=wit_version) as k:
+        deploy(k, tmp_path, "function:1", tells())
+        assert await metadata_of(k) == {
+            "description": "What it does",
+            "version": version,
+            "skill_type": "function",
+            "input_schema": SCHEMA,
+            "output_schema": True,
+        }
+
+
+@pytest.mark.parametrize(
+    ("text", "wit_version", "version", "kind"),
+    [
+        ("function:1", "0.2.10", None, "function"),
+        ("stream:1", "0.3.11", "0.3", "message_stream"),
+        ("stream:1", "0.5.0", "0.5", "message_stream"),
+    ],
+)
+async def test_others_have_none_of_their_own(
+    tmp_path: Path, text: str, wit_version: str, version: str | None, kind: str
+) -> None:
+    async with kernel(wit_version=wit_version) as k:
+        deploy(k, tmp_path, text)
+        assert await metadata_of(k) == {
+            "description": None,
+            "version": version,
+            "skill_type": kind,
+            "input_schema": None,
+            "output_schema": None,
+        }
+
+
+async def test_the_guest_is_asked_once_per_version(tmp_path: Path) -> None:
+    async with kernel() as k:
+        deploy(k, tmp_path, "function:1", tells())
+        await asyncio.gather(*(metadata_of(k) for _ in range(10)))
+        assert k.pool.metadata_calls["function:1"] == 1
+
+
+async def test_bugs_are_remembered_and_trouble_is_not(tmp_path: Path) -> None:
+    async with kernel() as k:
+        errors: list[Exception] = [EngineLost("died"), SkillCrashed("trap")]
+
+        async def metadata(host: Host) -> GuestMetadata:
+            raise errors.pop(0)
+
+        deploy(k, tmp_path, "function:1", metadata)
+        assert isinstance(await error_of(metadata_of(k)), EngineLost)
+        one, two = await error_of(metadata_of(k)), await error_of(metadata_of(k))
+        assert isinstance(one, SkillCrashed) and isinstance(two, SkillCrashed)
+        assert one.extra["run_id"] != two.extra["run_id"]
+
+
+async def test_metadata_must_not_use_the_csi(tmp_path: Path) -> None:
+    async def metadata(host: Host) -> GuestMetadata:
+        await host.call("pharia:skill/inference@0.3.11#chat", b"")
+        raise AssertionError("unreachable")
+
+    async with kernel() as k:
+        deploy(k, tmp_path, "function:1", metadata)
+        error = await error_of(metadata_of(k))
+        assert isinstance(error, CsiUseFromMetadata)
+        assert error.status == 500
+
+
+@pytest.mark.parametrize(
+    ("schema", "complaint"),
+    [
+        (b"{", "is not JSON"),
+        (b"", "is not JSON"),
+        (b"5", "is not a JSON Schema"),
+        (b"[]", "is not a JSON Schema"),
+        (b'{"type": "strin"}', "at `/type`"),
+        (b'{"properties": {"a": {"minimum": "x"}}}', "at `/properties/a/minimum`"),
+        (b'{"$schema": "http://127.0.0.1:9/mine"}', "unknown dialect"),
+        (b'{"not":' * 500 + b"{}" + b"}" * 500, "Recursion|nested"),
+        (b'"' + b"x" * (1 << 20) + b'"', "bytes"),
+    ],
+)
+def test_broken_schemas_say_what_is_wrong(schema: bytes, complaint: str) -> None:
+    with pytest.raises(InvalidMetadata, match=complaint):
+        check_schema(schema, "input schema")
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        b'{"$schema":"http://json-schema.org/draft-07/schema#","type":"object"}',
+        b'{"$schema":"https://json-schema.org/draft/2020-12/schema"}',
+        b'{"$ref":"http://127.0.0.1:9/elsewhere"}',
+        b'{"properties":{"a":{"$id":"http://x.invalid/a","$schema":"http://127.0.0.1:9/s"}}}',
+    ],
+)
+def test_valid_schemas_pass_and_nothing_is_fetched(schema: bytes) -> None:
+    assert bytes(check_schema(schema, "input schema")) == schema
+
+
+# --- validation of inputs -------------------------------------------------------------------------
+
+
+VALIDATING = Settings(validate_input=True)
+
+
+async def test_inputs_that_fit_pass(tmp_path: Path) -> None:
+    async with kernel(settings=VALIDATING) as k:
+        deploy(k, tmp_path, "function:1", tells())
+        assert await k.run("dev/skill", b'{"name": "x", "a/b~c": [1, 2]}') == "function:1"
+
+
+async def test_violations_are_precise(tmp_path: Path) -> None:
+    async with kernel(settings=VALIDATING) as k:
+        deploy(k, tmp_path, "function:1", tells())
+        error = await error_of(k.run("dev/skill", b'{"name": 5, "a/b~c": [1, "x", 7]}'))
+        assert isinstance(error, InputSchemaViolation)
+        assert error.status == 422
+        found = {item["path"]: item["message"] for item in error.extra["errors"]}
+        assert found == {
+            "/name": '5 is not of type "string"',
+            "/a~1b~0c/1": '"x" is not of type "integer"',
+            "/a~1b~0c/2": "7 is greater than the maximum of 3",
+        }
+
+        error = await error_of(k.run("dev/skill", b"{}"))
+        assert error.extra["errors"] == [{"path": "", "message": '"name" is a required property'}]
+        assert "at its root" in error.detail
+
+
+async def test_inputs_are_not_checked_unless_asked_for(tmp_path: Path) -> None:
+    async with kernel() as k:
+        deploy(k, tmp_path, "function:1", tells())
+        assert await k.run("dev/skill", b"5") == "function:1"
+        assert not k.pool.metadata_calls
+
+
+async def test_a_skill_with_broken_metadata_still_runs(tmp_path: Path) -> None:
+    async with kernel(settings=VALIDATING) as k:
+        deploy(k, tmp_path, "function:1", tells(b"{"))
+        assert await k.run("dev/skill") == "function:1"
+
+
+async def test_the_new_version_brings_its_own_schema(tmp_path: Path) -> None:
+    async with kernel(settings=VALIDATING) as k:
+        deploy(k, tmp_path, "function:1", tells())
+        await error_of(k.run("dev/skill", b"5"))
+        k.pool.metadata_answers["function:2"] = tells({"type": "integer"})
+        deploy(k, tmp_path, "function:2")
+        while (await metadata_of(k))["input_schema"] == SCHEMA:
+            await asyncio.sleep(0)
+        assert await k.run("dev/skill", b"5") == "function:2"

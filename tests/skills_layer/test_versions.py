@@ -1,0 +1,198 @@
+"""How many components stay loaded."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager
+
+import pytest
+
+from pharia_kernel.engine.api import Artifact
+from pharia_kernel.errors import EngineLost
+from pharia_kernel.skills.registry.base import Blob, Snapshot
+from pharia_kernel.skills.versions import ContentChanged, Read, Version, Versions
+from tests.skills_layer.support import MemoryCompiler, MemoryPool, digest_of, eventually
+
+
+class Shelf:
+    """Room for two components of 100 bytes."""
+
+    def __init__(self) -> None:
+        self.compiler = MemoryCompiler(size=100)
+        self.pool = MemoryPool(self.compiler)
+        self.versions = Versions(self.compiler, self.pool, capacity=200)
+
+    def read(self, text: str) -> Read:
+        async def read() -> Blob:
+            return Blob(text.encode(), Snapshot(digest_of(text), len(text), None))
+
+        return read
+
+    async def acquire(self, name: str) -> Version:
+        return await self.versions.acquire(digest_of(name), self.read(name))
+
+    def use(self, version: Version) -> AbstractAsyncContextManager[Artifact]:
+        return self.versions.use(version, self.read(self.compiler.texts[version.digest]))
+
+    async def touch(self, version: Version) -> None:
+        async with self.use(version):
+            pass
+
+
+@pytest.fixture
+async def shelf() -> AsyncGenerator[Shelf, None]:
+    made = Shelf()
+    yield made
+    await made.versions.close()
+
+
+A, B, C = "function:a", "function:b", "function:c"
+
+
+async def test_the_least_recently_used_makes_room(shelf: Shelf) -> None:
+    a, b = await shelf.acquire(A), await shelf.acquire(B)
+    await shelf.touch(b)
+    await shelf.touch(a)
+    await shelf.acquire(C)
+    assert shelf.pool.loaded == {A, C}
+
+    await shelf.touch(b)
+    assert shelf.pool.loaded == {B, C}
+    assert shelf.compiler.compiled[B] == 1
+
+
+async def test_what_runs_is_never_unloaded(shelf: Shelf) -> None:
+    a, b = await shelf.acquire(A), await shelf.acquire(B)
+    async with shelf.use(a), shelf.use(b):
+        c = await shelf.acquire(C)
+        async with shelf.use(c):
+            assert shelf.pool.loaded == {A, B, C}
+    await eventually(lambda: len(shelf.pool.loaded) == 2)
+    assert C in shelf.pool.loaded
+
+
+async def test_a_component_larger_than_the_cache_stays_while_it_is_the_newest(shelf: Shelf) -> None:
+    shelf.compiler.size = 1000
+    a = await shelf.acquire(A)
+    await shelf.touch(a)
+    await shelf.touch(a)
+    assert shelf.pool.loads[A] == 1
+    await shelf.acquire(B)
+    await eventually(lambda: shelf.pool.loaded == {B})
+
+
+async def test_concurrent_runs_load_an_unloaded_component_once(shelf: Shelf) -> None:
+    a = await shelf.acquire(A)
+    await shelf.acquire(B)
+    await shelf.acquire(C)
+    assert A not in shelf.pool.loaded
+    shelf.pool.load_gate = asyncio.Event()
+    runs = [asyncio.create_task(shelf.touch(a)) for _ in range(5)]
+    await eventually(lambda: shelf.pool.loads[A] == 2)
+    shelf.pool.load_gate.set()
+    await asyncio.gather(*runs)
+    assert shelf.pool.loads[A] == 2
+
+
+async def test_a_lost_artifact_is_compiled_again(shelf: Shelf) -> None:
+    a = await shelf.acquire(A)
+    await shelf.acquire(B)
+    await shelf.acquire(C)
+    shelf.compiler.artifacts.clear()
+    await shelf.touch(a)
+    assert shelf.compiler.compiled[A] == 2
+
+
+async def test_a_lost_artifact_whose_source_has_changed(shelf: Shelf) -> None:
+    a = await shelf.acquire(A)
+    await shelf.acquire(B)
+    await shelf.acquire(C)
+    shelf.compiler.artifacts.clear()
+    with pytest.raises(ContentChanged):
+        async with shelf.versions.use(a, shelf.read("function:other")):
+            pass
+    assert a.runs == 0
+
+
+async def test_released_versions_are_forgotten(shelf: Shelf) -> None:
+    a = await shelf.acquire(A)
+    async with shelf.use(a):
+        shelf.versions.release(a)
+        assert shelf.pool.loaded == {A}
+    await eventually(lambda: not shelf.pool.loaded)
+    await eventually(lambda: not shelf.versions._versions)
+
+
+async def test_acquiring_what_is_just_being_unloaded(shelf: Shelf) -> None:
+    a = await shelf.acquire(A)
+    shelf.versions.release(a)
+    again = await shelf.acquire(A)
+    async with shelf.use(again) as artifact:
+        assert artifact.digest == digest_of(A)
+        assert shelf.pool.loaded == {A}
+
+
+async def test_a_failed_load_leaves_nothing_and_can_be_repeated(shelf: Shelf) -> None:
+    shelf.pool.load_faults = [EngineLost("died")]
+    with pytest.raises(EngineLost):
+        await shelf.acquire(A)
+    await eventually(lambda: not shelf.versions._versions)
+    assert (await shelf.acquire(A)).loaded
+
+
+async def test_cancelling_the_only_waiter_stops_the_compiler(shelf: Shelf) -> None:
+    shelf.compiler.gates[A] = asyncio.Event()
+    waiter = asyncio.create_task(shelf.acquire(A))
+    await eventually(lambda: shelf.compiler.started)
+    waiter.cancel()
+    await asyncio.wait({waiter})
+    await eventually(lambda: shelf.compiler.cancelled == [A])
+    await eventually(lambda: not shelf.versions._versions)
+
+
+async def test_a_waiter_cancelled_while_loading_leaves_no_component_behind(shelf: Shelf) -> None:
+    shelf.pool.load_gate = asyncio.Event()
+    waiter = asyncio.create_task(shelf.acquire(A))
+    await eventually(lambda: shelf.pool.loads[A])
+    waiter.cancel()
+    await asyncio.wait({waiter})
+    shelf.pool.load_gate.set()
+    await eventually(lambda: shelf.pool.unloads[A] == 1)
+    assert not shelf.versions._versions
+
+
+async def test_evicting_waits_for_runs(shelf: Shelf) -> None:
+    a = await shelf.acquire(A)
+    async with shelf.use(a):
+        assert shelf.versions.evict(a)
+        assert shelf.pool.loaded == {A}
+    await eventually(lambda: not shelf.pool.loaded)
+    await shelf.touch(a)
+    assert shelf.pool.loaded == {A}
+
+
+async def test_few_components_are_in_memory_at_once(shelf: Shelf) -> None:
+    names = [f"function:{n}" for n in range(10)]
+    reading = 0
+    most = 0
+
+    def counted(name: str) -> Read:
+        async def read() -> Blob:
+            nonlocal reading, most
+            reading += 1
+            most = max(most, reading)
+            return await shelf.read(name)()
+
+        return read
+
+    for name in names:
+        shelf.compiler.gates[name] = asyncio.Event()
+    waiting = [
+        asyncio.create_task(shelf.versions.acquire(digest_of(name), counted(name)))
+        for name in names
+    ]
+    for done in range(len(names)):
+        await eventually(lambda done=done: len(shelf.compiler.started) > done)
+        reading -= 1
+        shelf.compiler.gates[shelf.compiler.started[done]].set()
+    await asyncio.gather(*waiting)
+    assert most == 2
