@@ -1,0 +1,101 @@
+"""The shell's ASGI application."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from pharia_kernel.shell import cache, docs, health, openapi, problems, skills, tools
+from pharia_kernel.shell.auth import ApiToken, Authorizer
+from pharia_kernel.shell.problems import Problems
+from pharia_kernel.shell.runs import Runs
+from pharia_kernel.shell.settings import ShellSettings
+from pharia_kernel.skills.api import Skills
+
+_COMPRESS_FROM = 1024
+"""Bytes; smaller answers fit into one packet anyway."""
+_COMPRESSION_LEVEL = 4
+"""JSON hardly gets smaller above it, only slower."""
+
+
+def create_app(
+    *, skills: Skills, auth: Authorizer, settings: ShellSettings, version: str
+) -> ASGIApp:
+    """Everything that the kernel serves on its main port. ``version`` is the kernel's own."""
+    runs = Runs(skills, auth, settings.max_body_size)
+    resources = _resources(skills, auth, version)
+    app: ASGIApp = GZipMiddleware(
+        Problems(_Routes(runs, resources)),
+        minimum_size=_COMPRESS_FROM,
+        compresslevel=_COMPRESSION_LEVEL,
+    )
+    return _with_cors(app, settings) if settings.cors_allow_origins else app
+
+
+class _Routes:
+    """The hot routes directly, everything else through FastAPI."""
+
+    def __init__(self, runs: Runs, resources: FastAPI) -> None:
+        self._runs = runs
+        self._resources = resources
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._resources(scope, receive, send)
+            return
+        if b"%2f" in scope.get("raw_path", b"").lower():
+            # Decoded it would pass for a separator, but no name contains one.
+            raise HTTPException(404)
+        if self._runs.answers(scope["path"]):
+            await self._runs(scope, receive, send)
+        elif scope["method"] == "HEAD":
+            await self._resources({**scope, "method": "GET"}, receive, _without_body(send))
+        else:
+            await self._resources(scope, receive, send)
+
+
+def _resources(skills_layer: Skills, auth: Authorizer, version: str) -> FastAPI:
+    app = FastAPI(
+        title=openapi.TITLE,
+        version=version,
+        openapi_url=None,
+        redirect_slashes=False,
+        exception_handlers={
+            HTTPException: problems.handle,
+            RequestValidationError: problems.handle,
+        },
+        # Inside of Starlette's own handler of unexpected errors, which would answer in plain text.
+        middleware=[Middleware(Problems)],
+    )
+    token = ApiToken(auth)
+    app.include_router(skills.router(skills_layer, token))
+    app.include_router(tools.router(skills_layer, token))
+    app.include_router(cache.router(skills_layer, token))
+    app.include_router(health.router(skills_layer))
+    app.include_router(docs.router(lambda: openapi.document(app)))
+    return app
+
+
+def _with_cors(app: ASGIApp, settings: ShellSettings) -> ASGIApp:
+    # Callers authenticate with a header of their own, so browsers need not send credentials.
+    return CORSMiddleware(
+        app,
+        allow_origins=settings.cors_allow_origins,
+        allow_methods=["GET", "HEAD", "POST", "DELETE"],
+        allow_headers=["*"],
+        expose_headers=["Retry-After", "WWW-Authenticate"],
+    )
+
+
+def _without_body(send: Send) -> Send:
+    async def send_headers(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            message = {**message, "body": b""}
+        await send(message)
+
+    return send_headers

@@ -1,0 +1,1 @@
+"""What operators see: logs; metrics and traces come with the issue that brings them."""
