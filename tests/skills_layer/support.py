@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from msgspec import Struct
 
@@ -29,7 +29,7 @@ from pharia_kernel.engine.api import (
     Refused,
     Returned,
 )
-from pharia_kernel.errors import KernelError, NotAComponent, RunTimedOut
+from pharia_kernel.errors import CsiUseFromMetadata, KernelError, NotAComponent, RunTimedOut
 from pharia_kernel.skills.deployment import Backoff
 from pharia_kernel.skills.hosted import HostedSkill
 from pharia_kernel.skills.paths import SkillPath
@@ -51,7 +51,7 @@ def digest_of(text: str) -> str:
 async def eventually(condition: Callable[[], Any]) -> None:
     """Let others work until the condition holds."""
     async with asyncio.timeout(PATIENCE):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 (conditions of any kind have no event)
             await asyncio.sleep(0.001)
 
 
@@ -159,7 +159,7 @@ class MemoryPool:
 class MemoryCalls:
     """Implements ``runtime.SystemCalls``: ``tool:<name>`` makes tool events, the rest echoes."""
 
-    opened: list[MemoryCalls] = []
+    opened: ClassVar[list[MemoryCalls]] = []
 
     def __init__(
         self,
@@ -176,8 +176,6 @@ class MemoryCalls:
         self.opened.append(self)
 
     async def call(self, function: str, args: bytes) -> bytes:
-        from pharia_kernel.errors import CsiUseFromMetadata
-
         if self._metadata:
             raise CsiUseFromMetadata(f"The metadata function called `{function}`.")
         kind, _, name = function.partition(":")

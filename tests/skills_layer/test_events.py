@@ -2,9 +2,11 @@ import asyncio
 import itertools
 
 import pytest
+from msgspec import Raw
 
 from pharia_kernel.csi.api import ToolEvent
 from pharia_kernel.engine.api import (
+    BeginAttributes,
     MessageAppendItem,
     MessageBeginItem,
     MessageEndItem,
@@ -25,7 +27,7 @@ from pharia_kernel.skills.types import (
 )
 from tests.skills_layer.support import PATIENCE, eventually
 
-BEGIN, APPEND = MessageBeginItem("assistant"), MessageAppendItem("text")
+BEGIN, APPEND = MessageBeginItem(BeginAttributes("assistant")), MessageAppendItem("text")
 REASON, END = ReasoningItem("hm"), MessageEndItem(None)
 
 
@@ -46,7 +48,7 @@ def test_several_messages_in_order() -> None:
         MessageAppend("text"),
         MessageEnd(),
         MessageBegin(),
-        MessageEnd(payload=b'{"a":[1,2.50]}'),  # type: ignore[arg-type]
+        MessageEnd(Raw(b'{"a":[1,2.50]}')),
     ]
 
 
@@ -67,7 +69,8 @@ def test_what_is_out_of_order(items: list[StreamItem], complaint: str) -> None:
 
 
 def test_a_rule_book_agrees_for_every_sequence() -> None:
-    for items in itertools.product([BEGIN, APPEND, REASON, END], repeat=5):
+    every: list[StreamItem] = [BEGIN, APPEND, REASON, END]
+    for items in itertools.product(every, repeat=5):
         is_open, legal = False, True
         for item in items:
             legal = legal and is_open is (item is not BEGIN)
@@ -154,7 +157,8 @@ async def test_producers_wait_for_room() -> None:
 
     async def produce() -> None:
         nonlocal made
-        for made in range(1, 1000):
+        while made < 999:
+            made += 1
             buffer.put(MessageAppend(""))
             await buffer.room()
         buffer.end()

@@ -19,6 +19,7 @@ from pharia_kernel.config.namespaces import (
 from pharia_kernel.errors import NamespaceMisconfigured, SkillUnavailable
 from pharia_kernel.skills import namespaces as module
 from pharia_kernel.skills.namespaces import Config, Namespaces
+from pharia_kernel.skills.registry.file import FileRegistry
 from pharia_kernel.skills.types import SkillKind, SkillStatus
 from tests.skills_layer.support import Kernel, digest_of, error_of, eventually, kernel
 
@@ -115,9 +116,9 @@ async def test_a_directory_that_is_replaced_is_watched_again(directory: Path) ->
     (directory / "greet.wasm").write_text("function:1")
     async with following({"dev": WatchNamespace(directory=directory)}) as k:
         assert await k.run("dev/greet") == "function:1"
-        directory.rename(directory.with_name("old"))
-        directory.mkdir()
-        await asyncio.to_thread((directory / "other.wasm").write_text, "function:2")
+        (directory.parent / directory.name).rename(directory.with_name("old"))
+        (directory.parent / directory.name).mkdir()
+        (directory / "other.wasm").write_text("function:2")
         await eventually(lambda: names(k) == ["dev/other"])
         (directory / "more.wasm").write_text("function:3")
         await eventually(lambda: names(k) == ["dev/more", "dev/other"])
@@ -197,14 +198,14 @@ async def test_a_directory_that_hangs_does_not_hold_up_the_others(
 ) -> None:
     monkeypatch.setattr(module, "FIRST_PASS_LIMIT", 0.05)
     (directory / "greet.wasm").write_text("function:1")
-    original = module.FileRegistry.names
+    original = FileRegistry.names
 
-    async def names_of(self: module.FileRegistry) -> set[str]:
+    async def names_of(self: FileRegistry) -> set[str]:
         if self.directory.name == "hanging":
             await asyncio.Event().wait()
         return await original(self)
 
-    monkeypatch.setattr(module.FileRegistry, "names", names_of)
+    monkeypatch.setattr(FileRegistry, "names", names_of)
     configs: dict[str, Config] = {
         "hanging": WatchNamespace(directory=directory.parent / "hanging"),
         "dev": WatchNamespace(directory=directory),

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import Raw
 
 from pharia_kernel.engine.api import (
+    BeginAttributes,
     Host,
     MessageAppendItem,
     MessageBeginItem,
@@ -180,7 +182,7 @@ async def test_tool_events_of_functions_are_dropped_and_never_block(k: Kernel) -
 
 async def test_a_function_cannot_stream(k: Kernel) -> None:
     async def guest(input: bytes, host: Host) -> Returned:
-        host.emit(MessageBeginItem(None), lambda: None)
+        host.emit(MessageBeginItem(BeginAttributes()), lambda: None)
         return Returned(b"1")
 
     k.pool.guests[FUNCTION] = guest
@@ -295,7 +297,10 @@ async def test_a_client_that_leaves_during_shutdown_is_still_cancelled(k: Kernel
 # --- streams --------------------------------------------------------------------------------------
 
 
-def emitting(*items: Any, then: Returned | Refused | Exception = Returned(b"")) -> Guest:
+DONE = Returned(b"")
+
+
+def emitting(*items: Any, then: Returned | Refused | Exception = DONE) -> Guest:
     async def guest(input: bytes, host: Host) -> Returned | Refused:
         for item in items:
             if isinstance(item, str):
@@ -307,7 +312,11 @@ def emitting(*items: Any, then: Returned | Refused | Exception = Returned(b"")) 
     return guest
 
 
-BEGIN, APPEND, END = MessageBeginItem("assistant"), MessageAppendItem("x"), MessageEndItem(b"1")
+BEGIN, APPEND, END = (
+    MessageBeginItem(BeginAttributes("assistant")),
+    MessageAppendItem("x"),
+    MessageEndItem(b"1"),
+)
 
 
 async def test_items_and_tool_events_are_merged_in_order(k: Kernel) -> None:
@@ -322,7 +331,7 @@ async def test_items_and_tool_events_are_merged_in_order(k: Kernel) -> None:
         ToolBegin("saboteur"),
         ToolError("saboteur", "Out of cheese."),
         MessageAppend("x"),
-        MessageEnd(payload=b"1"),  # type: ignore[arg-type]
+        MessageEnd(Raw(b"1")),
         ToolBegin("last"),
         ToolEnd("last"),
     ]
@@ -401,7 +410,8 @@ async def test_a_guest_that_only_calls_tools_waits_for_the_client(k: Kernel) -> 
 
     async def guest(input: bytes, host: Host) -> Returned:
         nonlocal calls
-        for calls in range(1, 10_001):
+        while calls < 10_000:
+            calls += 1
             await host.call("tool:add", b"")
         return Returned(b"")
 

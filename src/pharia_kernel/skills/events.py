@@ -128,6 +128,10 @@ class EventBuffer:
         self._ended, self.error = True, error
         self._filled.set()
 
+    @property
+    def empty(self) -> bool:
+        return not self._events
+
     async def drain(self) -> AsyncGenerator[StreamEvent, None]:
         """All events; ``consumed`` is called when the consumer comes back for the next one."""
         while True:

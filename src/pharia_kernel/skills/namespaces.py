@@ -150,10 +150,10 @@ class Namespaces:
         self._interval = interval
         self._followed = {name: _Followed(describe(name, configs[name])) for name in configs}
         self._tasks: list[asyncio.Task[None]] = []
+        store.expect(configs)
 
     async def start(self) -> None:
         """Read every namespace once; those that take too long are left to the background."""
-        self._store.expect(self._followed)
         self._tasks = [
             asyncio.create_task(self._follow(name, followed), name=f"namespace {name}")
             for name, followed in self._followed.items()

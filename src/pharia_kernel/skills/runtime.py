@@ -203,8 +203,8 @@ class SkillRuntime:
         except asyncio.CancelledError:
             await _cancel(producer)
             raise
-        if not stream.admitted and (error := stream.events.error):
-            raise error
+        if not stream.admitted and stream.events.error and stream.events.empty:
+            raise stream.events.error
         events = self._consume(stream, producer)
         await anext(events)
         return events
