@@ -173,13 +173,16 @@ async def test_connections_are_used_again(driver: OpenAiDriver, faulty: FaultyLl
     assert len(faulty.connections) == 1
 
 
-async def test_only_chat_is_supported(driver: OpenAiDriver) -> None:
+async def test_a_server_without_completions(driver: OpenAiDriver, faulty: FaultyLlm) -> None:
     completion = CompletionRequest("tiny", "x", CompletionParams())
     with pytest.raises(NotConfigured, match="only supports chat"):
         await driver.complete(completion, CallContext())
     with pytest.raises(NotConfigured, match="only supports chat"):
         await anext(driver.completion_stream(completion, CallContext()))
-    with pytest.raises(NotConfigured, match="only supports chat"):
+
+
+async def test_there_are_no_explanations(driver: OpenAiDriver) -> None:
+    with pytest.raises(NotConfigured, match="no explanations"):
         await driver.explain(ExplanationRequest("a", "b", "tiny", "auto"), CallContext())
 
 

@@ -1,8 +1,10 @@
-"""Driver for servers that speak OpenAI's chat completions protocol."""
+"""Driver for servers that speak OpenAI's protocol: chat completions, and completions where they are
+offered."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 from pharia_kernel.csi.types import (
     CallContext,
@@ -15,41 +17,27 @@ from pharia_kernel.csi.types import (
     ExplanationRequest,
     TextScore,
 )
+from pharia_kernel.drivers.inference.backend import Backend
 from pharia_kernel.drivers.inference.credentials import Token
 from pharia_kernel.drivers.inference.openai_answers import ChatStream, decode_chat
-from pharia_kernel.drivers.inference.openai_errors import (
-    Asked,
-    Redactor,
-    failed_attempt,
-    parse_problem,
-    to_error,
+from pharia_kernel.drivers.inference.openai_completions import (
+    CompletionStream,
+    decode_completion,
+    encode_completion,
 )
 from pharia_kernel.drivers.inference.openai_requests import encode_chat
-from pharia_kernel.drivers.inference.resilience import (
-    AttemptFailed,
-    Deadline,
-    Resilience,
-    RetryBudget,
-    RetryPolicy,
-)
-from pharia_kernel.drivers.inference.sse import SseParser
-from pharia_kernel.drivers.inference.upstream import Answer, Upstream
-from pharia_kernel.errors import (
-    BadUpstreamAnswer,
-    NotConfigured,
-    UpstreamTimeout,
-    UpstreamUnavailable,
-)
+from pharia_kernel.drivers.inference.resilience import RetryBudget, RetryPolicy
+from pharia_kernel.errors import NotConfigured, UpstreamRejected
 
 _CHAT_PATH = "chat/completions"
+_COMPLETION_PATH = "completions"
+_NO_SUCH_ROUTE = (404, 405, 501)
 
 
 class OpenAiDriver:
-    """Chat over ``{url}/chat/completions``; an ``InferenceDriver``.
+    """An ``InferenceDriver`` over ``{url}/chat/completions`` and ``{url}/completions``.
 
-    ``timeout`` is in seconds and bounds a call with all its attempts, its stream included; the
-    caller's own deadline applies when it is earlier. At most ``max_concurrency`` requests are at
-    the server at once, shared fairly among skills; further ones wait.
+    The arguments are those of ``Backend``.
     """
 
     def __init__(
@@ -63,116 +51,66 @@ class OpenAiDriver:
         retry_budget: RetryBudget | None = None,
     ) -> None:
         """``url`` is the base URL, such as ``https://api.openai.com/v1``; raises ``ValueError``."""
-        self._upstream = Upstream(url, max_concurrency=max_concurrency)
-        self._redactor = Redactor(self._upstream.host)
-        self._token = token
-        self._timeout = timeout
-        self._resilience = Resilience(retry_policy, retry_budget)
+        self._backend = Backend(
+            url,
+            token,
+            timeout=timeout,
+            max_concurrency=max_concurrency,
+            retry_policy=retry_policy,
+            retry_budget=retry_budget,
+        )
 
     async def chat(
         self, request: ChatRequest, context: CallContext, *, split_reasoning: bool
     ) -> ChatResponse:
-        asked = self._asked(request.model, context)
+        asked = self._backend.asked(request.model, context)
         body = encode_chat(request, stream=False)
-        deadline = Deadline.earliest(self._timeout, context.remaining())
-
-        async def attempt() -> bytes:
-            async with await self._post(
-                _CHAT_PATH, body, context, asked, "application/json"
-            ) as answer:
-                return await answer.read()
-
-        answer = await self._resilience.call(attempt, deadline)
+        answer = await self._backend.fetch(_CHAT_PATH, body, context, asked)
         return decode_chat(answer, request, asked, split_reasoning=split_reasoning)
 
     async def chat_stream(
         self, request: ChatRequest, context: CallContext, *, split_reasoning: bool
     ) -> AsyncGenerator[ChatEvent, None]:
-        asked = self._asked(request.model, context)
+        asked = self._backend.asked(request.model, context)
         body = encode_chat(request, stream=True)
-        deadline = Deadline.earliest(self._timeout, context.remaining())
-
-        async def attempt() -> Answer:
-            return await self._post(_CHAT_PATH, body, context, asked, "text/event-stream")
-
-        stream = ChatStream(request, asked, split_reasoning=split_reasoning)
-        async with await self._resilience.call(attempt, deadline) as answer:
-            await _check_streams(answer, asked, deadline)
-            parser = SseParser()
-            while not stream.ended:
-                piece = await _next_piece(answer, stream, deadline)
-                for sse in parser.feed(piece) if piece else parser.finish():
-                    for event in stream.feed(sse):
-                        yield event
-                if not piece:
-                    break
-            for event in stream.finish():
+        reader = ChatStream(request, asked, split_reasoning=split_reasoning)
+        stream = self._backend.stream(_CHAT_PATH, body, context, asked, reader)
+        async with aclosing(stream) as events:
+            async for event in events:
                 yield event
-            await answer.drain()
 
     async def complete(self, request: CompletionRequest, context: CallContext) -> Completion:
-        raise _only_chat()
+        asked = self._backend.asked(request.model, context)
+        body = encode_completion(request, stream=False)
+        try:
+            answer = await self._backend.fetch(_COMPLETION_PATH, body, context, asked)
+        except UpstreamRejected as error:
+            raise _unless_missing(error) from error
+        return decode_completion(answer, request, asked)
 
     async def completion_stream(
         self, request: CompletionRequest, context: CallContext
     ) -> AsyncGenerator[CompletionEvent, None]:
-        raise _only_chat()
-        yield  # makes this a generator: the error comes with the first event, as for every stream
+        asked = self._backend.asked(request.model, context)
+        body = encode_completion(request, stream=True)
+        reader = CompletionStream(request, asked)
+        stream = self._backend.stream(_COMPLETION_PATH, body, context, asked, reader)
+        try:
+            async with aclosing(stream) as events:
+                async for event in events:
+                    yield event
+        except UpstreamRejected as error:
+            raise _unless_missing(error) from error
 
     async def explain(self, request: ExplanationRequest, context: CallContext) -> list[TextScore]:
-        raise _only_chat()
+        raise NotConfigured("The configured inference backend offers no explanations.")
 
     async def close(self) -> None:
-        await self._upstream.close()
-
-    def _asked(self, model: str, context: CallContext) -> Asked:
-        return Asked(model, self._token.bearer(context), self._redactor)
-
-    async def _post(
-        self, path: str, body: bytes, context: CallContext, asked: Asked, accept: str
-    ) -> Answer:
-        headers = {
-            **context.trace_headers,
-            "Authorization": f"Bearer {asked.token}",
-            "Content-Type": "application/json",
-            "Accept": accept,
-            # Compression would only add delay to small chunks.
-            "Accept-Encoding": "identity",
-        }
-
-        def refusal(status: int, body: bytes, retry_after: float | None) -> AttemptFailed:
-            return failed_attempt(status, body, retry_after, asked)
-
-        tenant = context.skill or context.namespace or ""
-        return await self._upstream.post(path, body, headers, tenant=tenant, refusal=refusal)
+        await self._backend.close()
 
 
-async def _next_piece(answer: Answer, stream: ChatStream, deadline: Deadline) -> bytes:
-    """Bytes as they come, empty at the end. After the finish reason, failures cost usage only."""
-    try:
-        async with deadline.timer():
-            return await answer.piece()
-    except (TimeoutError, UpstreamTimeout, UpstreamUnavailable) as error:
-        if stream.finished:
-            return b""
-        raise deadline.error() if isinstance(error, TimeoutError) else error from None
-
-
-async def _check_streams(answer: Answer, asked: Asked, deadline: Deadline) -> None:
-    """Some gateways answer an error, or the whole message, with status 200 and as plain JSON."""
-    if answer.content_type == "text/event-stream":
-        return
-    try:
-        async with deadline.timer():
-            problem = parse_problem(await answer.read())
-    except TimeoutError:
-        raise deadline.error() from None
-    if problem is not None:
-        raise to_error(None, problem, asked)
-    raise BadUpstreamAnswer(
-        f"The inference backend answered a stream request with `{answer.content_type[:100]}`."
-    )
-
-
-def _only_chat() -> NotConfigured:
-    return NotConfigured("The configured inference backend only supports chat.")
+def _unless_missing(error: UpstreamRejected) -> UpstreamRejected | NotConfigured:
+    """Not every server that chats completes as well."""
+    if error.extra.get("upstream_status") in _NO_SUCH_ROUTE:
+        return NotConfigured("The configured inference backend only supports chat.")
+    return error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Protocol, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
@@ -32,7 +32,7 @@ from pharia_kernel.csi.types import (
 from pharia_kernel.drivers.inference.openai_errors import Asked, parse_problem, to_error
 from pharia_kernel.drivers.inference.reasoning import Piece, ThinkParser, split_reasoning
 from pharia_kernel.drivers.inference.sse import ServerSentEvent
-from pharia_kernel.errors import BadUpstreamAnswer, EmptyContent, UnexpectedToolCall
+from pharia_kernel.errors import BadUpstreamAnswer, CsiError, EmptyContent, UnexpectedToolCall
 
 log = logging.getLogger("pharia_kernel.inference")
 
@@ -53,12 +53,12 @@ class _WireLogprob(Struct):
     bytes: list[Annotated[int, Meta(ge=0, le=255)]] | None = None
 
 
-class _WireDistribution(_WireLogprob):
+class WireDistribution(_WireLogprob):
     top_logprobs: list[_WireLogprob] | None = None
 
 
 class _WireLogprobs(Struct):
-    content: list[_WireDistribution] | None = None
+    content: list[WireDistribution] | None = None
 
 
 class _WireFunction(Struct):
@@ -85,7 +85,7 @@ class _WireMessage(Struct):
         return self.reasoning_content or self.reasoning or None
 
 
-class _WireUsage(Struct):
+class WireUsage(Struct):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
 
@@ -109,13 +109,13 @@ class _ChunkChoice(Struct):
 
 class _Body(Struct):
     choices: list[_Choice] | None = None
-    usage: _WireUsage | None = None
+    usage: WireUsage | None = None
     error: Any = None
 
 
 class _Chunk(Struct):
     choices: list[_ChunkChoice] | None = None
-    usage: _WireUsage | None = None
+    usage: WireUsage | None = None
     error: Any = None
 
 
@@ -130,18 +130,18 @@ def decode_chat(
 
     Raises ``BadUpstreamAnswer``, or the error that the server reports in place of an answer.
     """
-    answer = _decode(_body_decoder, body, asked)
-    choice = _first(answer.choices) if answer.error is None else None
+    answer = decode_answer(_body_decoder, body, asked)
+    choice = first_choice(answer.choices) if answer.error is None else None
     if choice is None or choice.message is None:
-        raise _error_in(body, asked) or BadUpstreamAnswer(
+        raise error_in(body, asked) or BadUpstreamAnswer(
             "The inference backend's answer has no choice."
         )
-    finish_reason = _finish_reason(choice.finish_reason)
-    if finish_reason is None:
+    reason = finish_reason(choice.finish_reason)
+    if reason is None:
         raise BadUpstreamAnswer("The inference backend's answer has no finish reason.")
     response = ChatResponse(
         message=_message(choice.message, split=split_reasoning),
-        finish_reason=finish_reason,
+        finish_reason=reason,
         logprobs=_distributions(choice.logprobs, request.params.logprobs),
         usage=answer.usage.usage() if answer.usage else Usage(0, 0),
     )
@@ -203,13 +203,13 @@ class ChatStream:
             self.ended = True
             return []
         if event.name == b"error":
-            raise _error_in(event.data, self._asked) or to_error(None, None, self._asked)
-        chunk = _decode(_chunk_decoder, event.data, self._asked)
+            raise error_in(event.data, self._asked) or to_error(None, None, self._asked)
+        chunk = decode_answer(_chunk_decoder, event.data, self._asked)
         if chunk.error is not None or (not chunk.choices and chunk.usage is None):
             self._raise_reported(event.data)
         if chunk.usage is not None:
             self._usage = chunk.usage.usage()
-        choice = _first(chunk.choices)
+        choice = first_choice(chunk.choices)
         return [] if choice is None else self._choice(choice)
 
     def finish(self) -> list[ChatEvent]:
@@ -219,7 +219,7 @@ class ChatStream:
         return [] if self._usage is None else [UsageEvent(self._usage)]
 
     def _raise_reported(self, data: bytes) -> None:
-        if error := _error_in(data, self._asked):
+        if error := error_in(data, self._asked):
             raise error
 
     def _choice(self, choice: _ChunkChoice) -> list[ChatEvent]:
@@ -241,7 +241,7 @@ class ChatStream:
             )
         if delta.tool_calls:
             events.append(self._tool_calls(delta.tool_calls))
-        if choice.finish_reason and (reason := _finish_reason(choice.finish_reason)):
+        if choice.finish_reason and (reason := finish_reason(choice.finish_reason)):
             events += self._end(reason)
         return events
 
@@ -294,25 +294,30 @@ def _chunk_of_call(wire: _WireToolCall, place: int) -> ToolCallChunk:
     return ToolCallChunk(index, wire.id, function.name, function.arguments)
 
 
-_AnyChoice = TypeVar("_AnyChoice", _Choice, _ChunkChoice)
+class _Indexed(Protocol):
+    index: int | None
 
 
-def _first(choices: list[_AnyChoice] | None) -> _AnyChoice | None:
+_AnyChoice = TypeVar("_AnyChoice", bound=_Indexed)
+
+
+def first_choice(choices: list[_AnyChoice] | None) -> _AnyChoice | None:
     """One answer was asked for; should a server send more, only the first counts."""
     return next((choice for choice in choices or () if not choice.index), None)
 
 
-def _decode(decoder: msgspec.json.Decoder[T], data: bytes, asked: Asked) -> T:
+def decode_answer(decoder: msgspec.json.Decoder[T], data: bytes, asked: Asked) -> T:
     try:
         return decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         log.warning("The inference backend's answer can't be read (%s): %r", error, data[:2000])
-        raise _error_in(data, asked) or BadUpstreamAnswer(
-            "The inference backend's answer is not the JSON of a chat answer."
+        raise error_in(data, asked) or BadUpstreamAnswer(
+            "The inference backend's answer is not the JSON that was expected."
         ) from error
 
 
-def _error_in(data: bytes, asked: Asked) -> Exception | None:
+def error_in(data: bytes, asked: Asked) -> CsiError | None:
+    """The error that the server reports, if this is one."""
     problem = parse_problem(data)
     if problem is None:
         return None
@@ -320,7 +325,7 @@ def _error_in(data: bytes, asked: Asked) -> Exception | None:
     return to_error(None, problem, asked)
 
 
-def _finish_reason(name: str | None) -> FinishReason | None:
+def finish_reason(name: str | None) -> FinishReason | None:
     if not name:
         return None
     if name not in _FINISH_REASONS:
@@ -331,12 +336,17 @@ def _finish_reason(name: str | None) -> FinishReason | None:
 
 
 def _distributions(wire: _WireLogprobs | None, wanted: LogprobsChoice) -> list[Distribution]:
-    if wire is None or not wire.content or wanted == "no":
+    return distributions(wire.content or [], wanted) if wire else []
+
+
+def distributions(wire: list[WireDistribution], wanted: LogprobsChoice) -> list[Distribution]:
+    """Of as many of the most likely tokens as were asked for."""
+    if wanted == "no":
         return []
     count = wanted.top if isinstance(wanted, TopLogprobs) else 0
     return [
         Distribution(_logprob(token), [_logprob(top) for top in (token.top_logprobs or [])[:count]])
-        for token in wire.content
+        for token in wire
     ]
 
 

@@ -11,6 +11,7 @@ from msgspec import Raw, Struct
 from pharia_kernel.csi.types import (
     ChatParams,
     ChatRequest,
+    CompletionParams,
     Function,
     JsonSchema,
     JsonSchemaFormat,
@@ -64,7 +65,7 @@ class _WireSchema(Struct, omit_defaults=True):
     strict: bool | None = None
 
 
-class _StreamOptions(Struct):
+class StreamOptions(Struct):
     include_usage: bool = True
 
 
@@ -85,7 +86,7 @@ class _ChatBody(Struct, omit_defaults=True, kw_only=True):
     response_format: dict[str, Any] | None = None
     reasoning_effort: ReasoningEffort | None = None
     stream: bool | None = None
-    stream_options: _StreamOptions | None = None
+    stream_options: StreamOptions | None = None
 
 
 _encoder = msgspec.json.Encoder()
@@ -94,7 +95,7 @@ _encoder = msgspec.json.Encoder()
 def encode_chat(request: ChatRequest, *, stream: bool) -> bytes:
     """JSON of ``POST /chat/completions``; raises ``InvalidCsiRequest`` for what can't be asked."""
     params = request.params
-    _check_numbers(params)
+    check_numbers(params)
     top = params.logprobs.top if isinstance(params.logprobs, TopLogprobs) else 0
     body = _ChatBody(
         model=request.model,
@@ -115,7 +116,7 @@ def encode_chat(request: ChatRequest, *, stream: bool) -> bytes:
         response_format=_response_format(params.response_format),
         reasoning_effort=params.reasoning_effort,
         stream=True if stream else None,
-        stream_options=_StreamOptions() if stream else None,
+        stream_options=StreamOptions() if stream else None,
     )
     try:
         return _encoder.encode(body)
@@ -123,7 +124,7 @@ def encode_chat(request: ChatRequest, *, stream: bool) -> bytes:
         raise InvalidCsiRequest("The chat request holds text that is not valid Unicode.") from error
 
 
-def _check_numbers(params: ChatParams) -> None:
+def check_numbers(params: ChatParams | CompletionParams) -> None:
     for name in ("temperature", "top_p", "frequency_penalty", "presence_penalty"):
         value = getattr(params, name)
         if value is not None and not math.isfinite(value):
