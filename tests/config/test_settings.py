@@ -51,9 +51,26 @@ otel-endpoint = "http://otel:4318"
 otel-sampling-ratio = 1
 otel-gen-ai-content-capture = true
 
+default-inference-provider = "cloud"
+
 [openai-inference]
 url = "http://openai"
 token = "********"
+
+[inference-providers.cloud]
+type = "openai"
+url = "http://cloud"
+token = "********"
+
+[inference-providers.laptop]
+type = "local"
+model-file = "models/tiny.gguf"
+parallel = 2
+context = 512
+
+[inference-models]
+"llama-*" = "cloud"
+fast = { provider = "laptop", model = "tiny" }
 
 [namespaces.watch]
 directory = "skills"

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pharia_kernel.config.namespaces import REGISTRY
-from pharia_kernel.config.sources import KeyPath, Origin, dotted
+from pharia_kernel.config.sources import TABLES, KeyPath, Origin, dotted
 
 
 def toml_value(value: Any) -> str:
@@ -21,7 +21,9 @@ def toml_value(value: Any) -> str:
             return f"[{', '.join(toml_value(item) for item in value)}]"
         case dict():
             items = ", ".join(
-                f"{dotted((key,))} = {toml_value(item)}" for key, item in value.items()
+                f"{dotted((key,))} = {toml_value(item)}"
+                for key, item in value.items()
+                if item is not None
             )
             return f"{{ {items} }}"
         case _:
@@ -43,7 +45,7 @@ def describe(values: Mapping[str, Any], origins: Mapping[KeyPath, Origin]) -> st
 
 def _tables(tables: Mapping[str, Any]) -> Iterator[tuple[KeyPath, dict[str, Any]]]:
     for key, table in tables.items():
-        if key != "namespaces":
+        if TABLES.get(key) != 3:
             yield (key,), table
             continue
         for name, namespace in table.items():
@@ -56,4 +58,4 @@ def _line(path: KeyPath, value: Any, origins: Mapping[KeyPath, Origin]) -> str:
     comment = origin.comment() if origin else "default"
     if value is None:
         return f"# {path[-1]} is not set  # {comment}"
-    return f"{path[-1]} = {toml_value(value)}  # {comment}"
+    return f"{dotted(path[-1:])} = {toml_value(value)}  # {comment}"

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from pharia_kernel.config.describe import toml_value
+from pharia_kernel.config.inference import InferenceProvider, ModelRoute
 from pharia_kernel.config.namespaces import HIDDEN, NAMESPACE_KEYS, ChatSkillEntry
 from pharia_kernel.config.problems import ConfigError, Problem
 from pharia_kernel.config.settings import OpenAiInference, Settings, default_cache_dir
@@ -24,11 +25,16 @@ from pharia_kernel.config.sources import (
     env_name,
     is_secret,
 )
-from pharia_kernel.config.values import MASK, EnvText, without_credentials
+from pharia_kernel.config.values import MASK, EnvText, Table, without_credentials
 
 Location = tuple[str | int, ...]
 
 _TOP_LEVEL_KEYS = [str(field.alias) for field in Settings.model_fields.values()]
+_TABLE_MODELS: dict[str | int, type[Table]] = {
+    "openai-inference": OpenAiInference,
+    "inference-providers": InferenceProvider,
+    "inference-models": ModelRoute,
+}
 _CACHE_DIR = ("wasmtime-cache-dir",)
 _LONGEST_VALUE = 200
 _EXPECTED = {
@@ -159,8 +165,8 @@ def _unknown_key(location: Location, key: str, source: str, given: Given | None)
 def _known_keys(location: Location) -> list[str]:
     if len(location) == 1:
         return _TOP_LEVEL_KEYS
-    if location[0] == "openai-inference":
-        keys = [str(field.alias) for field in OpenAiInference.model_fields.values()]
+    if location[0] in _TABLE_MODELS:
+        keys = [str(field.alias) for field in _TABLE_MODELS[location[0]].model_fields.values()]
     elif len(location) == 3:
         keys = list(NAMESPACE_KEYS)
     else:

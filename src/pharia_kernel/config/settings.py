@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, PrivateAttr
+from pydantic import Field, PrivateAttr, model_validator
 
 from pharia_kernel.config.describe import describe
+from pharia_kernel.config.inference import InferenceProvider, Route
 from pharia_kernel.config.namespaces import (
     InPlaceNamespace,
     NamespaceConfig,
@@ -67,6 +68,13 @@ def _cores() -> int:
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
+def _no_provider(name: str, known: list[str]) -> str:
+    return f"there is no inference provider `{name}`; known are: {', '.join(known) or 'none'}"
+
+
+ProviderName = NamespaceName
+"""The same rule: lower case, digits, single hyphens."""
+
 Origins = Annotated[list[CorsOrigin], FromEnv, NoDuplicates]
 
 
@@ -101,6 +109,11 @@ class Settings(Table):
     inference_url: HttpUrl | None = None
     """Aleph Alpha inference; wins over ``openai_inference``."""
     openai_inference: OpenAiInference | None = None
+    inference_providers: dict[ProviderName, InferenceProvider] = Field(default_factory=dict)
+    inference_models: dict[str, Route] = Field(default_factory=dict)
+    """Model, or pattern of models, to provider."""
+    default_inference_provider: ProviderName | None = None
+    """For models that no entry of ``inference_models`` matches."""
     document_index_url: HttpUrl | None = None
     authorization_url: HttpUrl | None = None
 
@@ -162,6 +175,24 @@ class Settings(Table):
     @property
     def log_filter(self) -> LogFilter:
         return parse_log_level(self.log_level)
+
+    @model_validator(mode="after")
+    def _check_providers(self) -> Self:
+        known = self.provider_names
+        for model, route in self.inference_models.items():
+            if route.provider not in known:
+                raise refused(_no_provider(route.provider, known), "inference-models", model)
+        default = self.default_inference_provider
+        if default is not None and default not in known:
+            raise refused(_no_provider(default, known), "default-inference-provider")
+        return self
+
+    @property
+    def provider_names(self) -> list[str]:
+        """Names that ``inference_models`` and ``default_inference_provider`` may use: the
+        configured ones, and those of the two single-provider settings."""
+        single = {"aleph-alpha": self.inference_url, "openai": self.openai_inference}
+        return [*self.inference_providers, *(name for name, given in single.items() if given)]
 
     def with_origins(self, origins: dict[KeyPath, Origin]) -> Self:
         """Remember for ``describe`` where the keys were written."""

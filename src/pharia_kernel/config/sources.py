@@ -24,10 +24,16 @@ KeyPath = tuple[str, ...]
 
 CONFIG_FILE = "config.toml"
 DOTENV_FILE = ".env"
-TABLES = {"openai-inference": 2, "namespaces": 3}
+TABLES = {
+    "openai-inference": 2,
+    "inference-providers": 3,
+    "inference-models": 2,
+    "namespaces": 3,
+}
 """Length of a key's path inside the tables; everything else is a key on the top level."""
 _SECRETS = {
     ("openai-inference", "token"),
+    ("inference-providers", "token"),
     ("namespaces", "registry-password"),
     ("namespaces", "config-access-token"),
 }
