@@ -67,6 +67,16 @@ class InvalidJson(BadRequest):
     code, title = "invalid_json", "Body is not JSON"
 
 
+class UnsupportedCsiVersion(BadRequest):
+    """The envelope of the legacy CSI route names no version that the route serves."""
+
+    code, title = "unsupported_csi_version", "Unsupported version of the CSI"
+
+
+class UnknownCsiFunction(BadRequest):
+    code, title = "unknown_csi_function", "Unknown function of the CSI"
+
+
 class InvalidInput(KernelError):
     """The input does not fit the skill's own schema, or the skill says that it cannot interpret
     it."""
@@ -98,6 +108,10 @@ class NotFound(KernelError):
 
 class MethodNotAllowed(KernelError):
     code, status, title, fixer = "method_not_allowed", 405, "Method not allowed", Fixer.CALLER
+
+
+class Conflict(KernelError):
+    code, status, title, fixer = "conflict", 409, "Conflict with what exists", Fixer.CALLER
 
 
 class PayloadTooLarge(KernelError):
@@ -282,6 +296,31 @@ class ModelNotFound(CsiError):
 
 class InvalidCsiRequest(CsiError):
     code, status, title, fixer = "invalid_csi_request", 422, "Invalid system call", Fixer.CALLER
+
+
+class DocumentNotFound(CsiError):
+    code, status, title, fixer = "document_not_found", 404, "Unknown document", Fixer.CALLER
+
+
+class CollectionNotFound(CsiError):
+    code, status, title, fixer = "collection_not_found", 404, "Unknown collection", Fixer.CALLER
+
+
+class IndexNotFound(CsiError):
+    code, status, title, fixer = "index_not_found", 404, "Unknown index", Fixer.CALLER
+
+
+class DocumentStorageFailed(CsiError):
+    """The built-in document index cannot read or write its files."""
+
+    code, status, title = "document_storage_failed", 503, "Document storage failed"
+    fixer = Fixer.OPERATOR
+
+
+class CallTooExpensive(CsiError):
+    """The kernel itself does the work, and would need more time or memory than it gives a call."""
+
+    code, status, title, fixer = "call_too_expensive", 422, "System call too expensive", Fixer.CALLER
 
 
 class UpstreamOverloaded(CsiError):

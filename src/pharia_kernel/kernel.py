@@ -61,10 +61,11 @@ class Kernel:
             settings.namespaces, self._store, interval=settings.namespace_update_interval
         )
         self._auth: Authorizer = authorizer(settings.authorization_url)
+        self._csi = CsiService(self._inference, self._toolbox)
         self.skills = SkillRuntime(
             self._store,
             self._pool,
-            CsiService(self._inference, self._toolbox),
+            self._csi,
             settings,
             system_calls=GuestCalls,
             tools=self._tools,
@@ -77,6 +78,7 @@ class Kernel:
     def app(self) -> ASGIApp:
         return create_app(
             skills=self.skills,
+            csi=self._csi,
             auth=self._auth,
             settings=self._settings,
             version=version("pharia-kernel"),
@@ -95,6 +97,8 @@ class Kernel:
             await start()
         except KernelError as error:
             log.error("starting the %s failed: %s", name, error.detail)
+        except Exception:
+            log.exception("starting the %s failed", name)
 
     async def __aexit__(self, *_: object) -> None:
         for task in self._starting:
@@ -110,7 +114,7 @@ class Kernel:
 
     def _tools(self, namespace: str) -> list[dict[str, Any]] | None:
         tools = self._toolbox.tools(namespace)
-        return None if tools is None else [msgspec.to_builtins(tool) for tool in tools]
+        return None if tools is None else msgspec.json.decode(msgspec.json.encode(tools))
 
     def _mcp_servers(self, namespace: str) -> list[str] | None:
         config = self._settings.namespaces.get(namespace)

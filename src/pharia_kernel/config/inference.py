@@ -32,17 +32,17 @@ class InferenceProvider(Table):
     """Sent with every request; ``aleph-alpha`` sends the caller's if there is none."""
     model_file: PathValue | None = None
     """GGUF file, for ``local``."""
-    parallel: Count = 4
-    """Answers that a local model generates at once."""
-    context: Count = 4096
-    """Tokens of context for each of them."""
+    parallel: Count | None = None
+    """Answers that a local model generates at once; 4 if not set."""
+    context: Count | None = None
+    """Tokens of context for each of them; 4096 if not set."""
 
     @model_validator(mode="after")
     def _check_type(self) -> Self:
         for name in _NEEDED[self.type]:
             if getattr(self, name) is None:
                 raise refused(f'is missing; providers of type = "{self.type}" need it', _key(name))
-        for name in self.model_fields_set - {"type", *_ALLOWED[self.type]}:
+        for name in sorted(self.model_fields_set - {"type", *_ALLOWED[self.type]}):
             raise refused(f'is not for providers of type = "{self.type}"', _key(name))
         return self
 

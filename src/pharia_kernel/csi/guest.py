@@ -16,6 +16,7 @@ from pharia_kernel.errors import CsiUseFromMetadata, InvalidCsiCall
 
 _encode = msgspec.msgpack.Encoder().encode
 _handle = msgspec.msgpack.Decoder(tuple[int])
+_NIL = _encode(None)
 
 
 class GuestCalls:
@@ -44,7 +45,18 @@ class GuestCalls:
         return self.context.namespace or ""
 
     def open_stream(self, handle: int, source: AsyncGenerator[Any, None]) -> None:
+        """Begin to read; raises ``InvalidCsiCall`` if the handle is in use."""
+        if handle in self._streams:
+            raise InvalidCsiCall(f"The skill opened the stream {handle} twice.")
         self._streams[handle] = ReadAhead(source)
+
+    async def next_events(self, handle: int) -> list[Any]:
+        """What has come from the stream, at least one event; empty at its end. Raises
+        ``InvalidCsiCall`` if it is not open."""
+        stream = self._streams.get(handle)
+        if stream is None:
+            raise InvalidCsiCall(f"The skill used the stream {handle}, which is not open.")
+        return await stream.take()
 
     async def call(self, function: str, args: bytes) -> bytes:
         """See ``engine.api.Host.call``."""
@@ -53,37 +65,32 @@ class GuestCalls:
                 f"The skill called `{function}` while it was asked for its metadata, which must "
                 "not use the CSI."
             )
-        name = function.rpartition("#")[2]
-        if name.startswith("[drop]"):
-            return self._drop(args)
+        if function.rpartition("#")[2].startswith("[drop]"):
+            (handle,) = _decoded(_handle, function, args)
+            self._drop(handle)
+            return _NIL
         found = FUNCTIONS.get(function)
         if found is None:
-            raise InvalidCsiCall(f"The kernel has no function `{function}`.")
-        if found.event is not None:
-            return await self._next(found.event, args)
-        try:
-            arguments = found.arguments.decode(args)
-        except msgspec.ValidationError as error:
-            raise InvalidCsiCall(
-                f"`{function}` was called with invalid arguments: {error}."
-            ) from error
-        return _encode(await found.call(self, *arguments))
+            raise InvalidCsiCall(f"The kernel has no function `{function[:200]}`.")
+        return _encode(await found.call(self, *_decoded(found.arguments, function, args)))
 
-    async def _next(self, convert: Callable[[Any], Any], args: bytes) -> bytes:
-        stream = self._streams.get(_handle.decode(args)[0])
-        if stream is None:
-            raise InvalidCsiCall("The skill used a stream that is not open.")
-        return _encode([convert(event) for event in await stream.take()])
-
-    def _drop(self, args: bytes) -> bytes:
-        stream = self._streams.pop(_handle.decode(args)[0], None)
+    def _drop(self, handle: int) -> None:
+        """Close in the background: the guest does not wait for it."""
+        stream = self._streams.pop(handle, None)
         if stream:
             task = asyncio.create_task(stream.close())
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
-        return b"\xc0"
 
     async def close(self) -> None:
         """Close the streams that the guest left open."""
         streams, self._streams = self._streams, {}
         await asyncio.gather(*(stream.close() for stream in streams.values()), *self._closing)
+
+
+def _decoded(decoder: msgspec.msgpack.Decoder[Any], function: str, args: bytes) -> Any:
+    """The arguments; an engine is not trusted to send what the function takes."""
+    try:
+        return decoder.decode(args)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidCsiCall(f"`{function}` was called with invalid arguments: {error}.") from error

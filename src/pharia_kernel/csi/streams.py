@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import logging
 from collections import deque
 from collections.abc import AsyncGenerator
 from typing import Generic, TypeVar
 
+from pharia_kernel.errors import KernelError
+
 T = TypeVar("T")
 
-_CAPACITY = 256
+CAPACITY = 256
 """Events read ahead of the guest."""
+
+log = logging.getLogger("pharia_kernel.csi")
 
 
 class ReadAhead(Generic[T]):
@@ -26,26 +30,36 @@ class ReadAhead(Generic[T]):
         self._changed = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
-        self._error: BaseException | None = None
+        self._error: Exception | None = None
         self._ended = False
         self._task = asyncio.create_task(self._read())
+        self._closing: asyncio.Task[None] | None = None
 
     async def _read(self) -> None:
         try:
             async for event in self._source:
                 self._buffer.append(event)
                 self._changed.set()
-                if len(self._buffer) >= _CAPACITY:
+                if len(self._buffer) >= CAPACITY:
                     self._room.clear()
                     await self._room.wait()
         except Exception as error:
             self._error = error
+        except asyncio.CancelledError:
+            if self._closing is None:
+                # Something behind the source was cancelled: a cut must not look like the end.
+                self._error = KernelError("The stream was cut off inside the kernel.")
+            raise
         finally:
-            self._ended = True
-            self._changed.set()
+            self._end()
+
+    def _end(self) -> None:
+        self._ended = True
+        self._changed.set()
 
     async def take(self) -> list[T]:
-        """All events that are there, at least one; empty at the end of the stream."""
+        """All events that are there, at least one; empty at the end of the stream and from then
+        on."""
         while not self._buffer and not self._ended:
             self._changed.clear()
             await self._changed.wait()
@@ -57,8 +71,21 @@ class ReadAhead(Generic[T]):
         return events
 
     async def close(self) -> None:
-        """Stop reading and close the source, which ends its request."""
-        self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
-        await self._source.aclose()
+        """Stop reading and close the source, which ends its request; whoever waits for events
+        finds the stream at its end.
+
+        Never fails, and goes on in the background if it is cancelled. Closing again waits for the
+        same.
+        """
+        if self._closing is None:
+            self._task.cancel()
+            self._closing = asyncio.create_task(self._close())
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
+        await asyncio.wait({self._task})
+        self._end()  # a task that is cancelled before its first step does not get to say so
+        try:
+            await self._source.aclose()
+        except Exception:
+            log.exception("a stream could not be closed properly")

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import time
 from enum import StrEnum
-from typing import Literal
+from typing import Annotated, Literal
 
-from msgspec import Raw, Struct
+from msgspec import Meta, Raw, Struct
+
+U8 = Annotated[int, Meta(ge=0, le=2**8 - 1)]
+U32 = Annotated[int, Meta(ge=0, le=2**32 - 1)]
+"""Checked where a request is decoded; the numbers of the WIT lines fit by their types."""
 
 
 class CallContext(Struct, frozen=True, kw_only=True):
@@ -53,7 +57,7 @@ class Distribution(Struct):
 
 
 class TopLogprobs(Struct, forbid_unknown_fields=True):
-    top: int
+    top: U8
     """How many of the most likely tokens to return beside the sampled one, 0 to 255."""
 
 
@@ -113,8 +117,8 @@ ReasoningEffort = Literal["minimal", "low", "medium", "high"]
 
 
 class ChatParams(Struct, kw_only=True):
-    max_tokens: int | None = None
-    max_completion_tokens: int | None = None
+    max_tokens: U32 | None = None
+    max_completion_tokens: U32 | None = None
     temperature: float | None = None
     top_p: float | None = None
     frequency_penalty: float | None = None
@@ -180,9 +184,9 @@ ChatEvent = MessageBegin | Reasoning | MessageAppend | ToolCallDelta | MessageEn
 
 class CompletionParams(Struct, kw_only=True):
     return_special_tokens: bool = False
-    max_tokens: int | None = None
+    max_tokens: U32 | None = None
     temperature: float | None = None
-    top_k: int | None = None
+    top_k: U32 | None = None
     top_p: float | None = None
     stop: list[str] = []
     frequency_penalty: float | None = None
@@ -234,8 +238,8 @@ class TextScore(Struct):
 
 class ChunkParams(Struct):
     model: str
-    max_tokens: int
-    overlap: int = 0
+    max_tokens: U32
+    overlap: U32 = 0
 
 
 class ChunkRequest(Struct):
@@ -292,6 +296,12 @@ class MetadataCondition(Struct, omit_defaults=True, kw_only=True, forbid_unknown
     equal_to: str | bool | int | None = None
     is_null: Literal[True] | None = None
 
+    def __post_init__(self) -> None:
+        given = [name for name in self.__struct_fields__ if getattr(self, name) is not None]
+        if len(given) != 2:  # the field's name is one of them
+            conditions = ", ".join(given[1:]) or "none"
+            raise ValueError(f"A metadata filter takes exactly one condition, not {conditions}")
+
 
 class FilterItem(Struct):
     metadata: MetadataCondition
@@ -306,11 +316,15 @@ class SearchFilter(
     with_one_of: list[FilterItem] | None = None
     with_: list[FilterItem] | None = None
 
+    def __post_init__(self) -> None:
+        if sum(items is not None for items in (self.without, self.with_one_of, self.with_)) != 1:
+            raise ValueError("A filter is exactly one of `without`, `with_one_of` and `with`")
+
 
 class SearchRequest(Struct, kw_only=True):
     index_path: IndexPath
     query: str
-    max_results: int
+    max_results: U32
     min_score: float | None = None
     filters: list[SearchFilter] = []
 

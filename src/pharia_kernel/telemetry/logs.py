@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import math
+import re
 import sys
 from datetime import UTC, datetime
 from typing import Literal, TextIO
@@ -19,7 +21,10 @@ _LEVELS = {
     "trace": TRACE,
 }
 _COLOURS = {logging.ERROR: "31", logging.WARNING: "33", logging.INFO: "32"}
-_STANDARD = frozenset(vars(logging.makeLogRecord({})))
+_NOT_EXTRA = {*vars(logging.makeLogRecord({})), "message", "asctime", "color_message"}
+"""What every record has, what formatters add to it, and uvicorn's message for terminals."""
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+"""Control characters, further line ends, and what can't be encoded."""
 
 
 def configure(
@@ -51,8 +56,18 @@ def _extra(record: logging.LogRecord) -> dict[str, object]:
     return {
         key: value
         for key, value in vars(record).items()
-        if key not in _STANDARD and not key.startswith("_") and key not in ("message", "asctime")
+        if key not in _NOT_EXTRA and not key.startswith("_")
     }
+
+
+def _one_line(text: str) -> str:
+    """Escaped, so that no message can look like a further record or play with the terminal."""
+    return _UNPRINTABLE.sub(lambda found: repr(found[0])[1:-1], text)
+
+
+def _indented(text: str) -> str:
+    """Lines that belong to the record above them."""
+    return "".join(f"\n  {_one_line(line)}" for line in text.split("\n"))
 
 
 class TextFormatter(logging.Formatter):
@@ -67,15 +82,19 @@ class TextFormatter(logging.Formatter):
         colour = _COLOURS.get(record.levelno) if self._colours else None
         if colour:
             level = f"\x1b[{colour}m{level}\x1b[0m"
-        extra = "".join(f" {key}={value}" for key, value in _extra(record).items())
-        line = f"{_time(record)} {level} {record.name}: {record.getMessage()}{extra}"
-        if record.exc_info:
-            line += "\n" + self.formatException(record.exc_info)
-        return line
+        extra = "".join(f" {key}={_quoted(value)}" for key, value in _extra(record).items())
+        message = _one_line(f"{record.name}: {record.getMessage()}{extra}")
+        trace = _indented(self.formatException(record.exc_info)) if record.exc_info else ""
+        return f"{_time(record)} {level} {message}{trace}"
+
+
+def _quoted(value: object) -> str:
+    text = str(value)
+    return text if text and " " not in text else json.dumps(text, ensure_ascii=False)
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line."""
+    """One JSON object a line, in ASCII: whatever the stream's encoding, a parser can read it."""
 
     def format(self, record: logging.LogRecord) -> str:
         entry: dict[str, object] = {
@@ -83,8 +102,19 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
-            **_extra(record),
         }
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
-        return json.dumps(entry, default=str, ensure_ascii=False)
+        for key, value in _extra(record).items():
+            entry.setdefault(key, _jsonable(value))
+        return json.dumps(entry)
+
+
+def _jsonable(value: object) -> object:
+    if isinstance(value, dict):
+        return {str(key): _jsonable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_jsonable(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value if isinstance(value, str | int | float | None) else str(value)

@@ -9,6 +9,7 @@ from msgspec import Raw, Struct
 
 from pharia_kernel.csi import types
 from pharia_kernel.csi.lines.function import Function, call
+from pharia_kernel.errors import BadUpstreamAnswer, UnexpectedToolCall
 
 if TYPE_CHECKING:
     from pharia_kernel.csi.guest import GuestCalls
@@ -76,13 +77,39 @@ def distributions(values: list[types.Distribution]) -> list[Distribution]:
     ]
 
 
+_U32_MAX = 2**32 - 1
+
+
 def usage(value: types.Usage) -> TokenUsage:
-    return TokenUsage(value.prompt, value.completion)
+    return TokenUsage(_count(value.prompt), _count(value.completion))
+
+
+def _count(tokens: int) -> int:
+    """Nearest number that fits the type: nonsense in the accounts must not end a run."""
+    return min(max(tokens, 0), _U32_MAX)
+
+
+def u32(value: int, what: str) -> int:
+    """The value, if it fits the type; raises ``BadUpstreamAnswer`` that names ``what`` if not."""
+    if not 0 <= value <= _U32_MAX:
+        raise BadUpstreamAnswer(f"The backend sent {value} as {what}.")
+    return value
 
 
 def finish_reason(value: types.FinishReason) -> str:
     """The WIT name of the case."""
     return value.value.replace("_", "-")
+
+
+def finish_reason_without_tools(value: types.FinishReason) -> str:
+    """Of an answer for which no tool can have been offered: completions, and chats before 0.4."""
+    if value is types.FinishReason.TOOL_CALLS:
+        raise unexpected_tool_call()
+    return finish_reason(value)
+
+
+def unexpected_tool_call() -> UnexpectedToolCall:
+    return UnexpectedToolCall("The model called a tool although none was offered to it.")
 
 
 class CompletionResult(Shape):
@@ -95,7 +122,7 @@ class CompletionResult(Shape):
 def completion(value: types.Completion) -> CompletionResult:
     return CompletionResult(
         value.text,
-        finish_reason(value.finish_reason),
+        finish_reason_without_tools(value.finish_reason),
         distributions(value.logprobs),
         usage(value.usage),
     )
@@ -111,7 +138,7 @@ def completion_event(event: types.CompletionEvent) -> list[Any]:
         case types.CompletionAppend(text, logprobs):
             return ["append", CompletionAppend(text, distributions(logprobs))]
         case types.CompletionEnd(reason):
-            return ["end", finish_reason(reason)]
+            return ["end", finish_reason_without_tools(reason)]
         case types.UsageEvent(value):
             return ["usage", usage(value)]
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -13,13 +14,15 @@ if TYPE_CHECKING:
     from pharia_kernel.csi.guest import GuestCalls
 
 
+Events = AsyncGenerator[Any, None]
+Convert = Callable[[Any], Any]
+
+
 class Function(msgspec.Struct, frozen=True):
     arguments: msgspec.msgpack.Decoder[Any]
     """Of the tuple of arguments."""
     call: Callable[..., Coroutine[Any, Any, Any]]
     """(guest calls, *arguments) -> result in the line's shape."""
-    event: Callable[[Any], Any] | None = None
-    """For the ``next`` of a stream: from the internal event to the line's."""
 
 
 def call(handler: Callable[..., Coroutine[Any, Any, Any]], *arguments: Any) -> Function:
@@ -27,22 +30,31 @@ def call(handler: Callable[..., Coroutine[Any, Any, Any]], *arguments: Any) -> F
     return Function(msgspec.msgpack.Decoder(tuple[arguments]), handler)  # type: ignore[valid-type]
 
 
-def opened(handler: Callable[[GuestCalls, int, Any], None], init: Any) -> Function:
-    """A constructor of a stream: gets the handle and the argument; nobody waits for it."""
+def opened(source: Callable[[GuestCalls, Any], Events], event: Convert, init: Any) -> Function:
+    """A constructor of a stream: gets the handle and the argument; nobody waits for it.
+
+    ``event`` turns an internal event into the line's. Whatever fails, ``source`` included, is told
+    to the first ``next`` that gets so far.
+    """
 
     async def open_(guest: GuestCalls, handle: int, argument: Any) -> None:
-        handler(guest, handle, argument)
+        guest.open_stream(handle, _converted(lambda: source(guest, argument), event))
 
     return Function(msgspec.msgpack.Decoder(tuple[int, init]), open_)
 
 
-def next_of(event: Callable[[Any], Any]) -> Function:
-    """The ``next`` of a stream."""
+async def _converted(source: Callable[[], Events], event: Convert) -> Events:
+    async with aclosing(source()) as events:
+        async for internal in events:
+            yield event(internal)
 
-    async def unused(_guest: GuestCalls, _handle: int) -> None:
-        raise AssertionError("events are taken from the stream")
 
-    return Function(msgspec.msgpack.Decoder(tuple[int]), unused, event)
+async def _next(guest: GuestCalls, handle: int) -> list[Any]:
+    return await guest.next_events(handle)
+
+
+NEXT = Function(msgspec.msgpack.Decoder(tuple[int]), _next)
+"""The ``next`` of a stream; the engine keeps the events that come before it asks for them."""
 
 
 def named(line: str, interfaces: dict[str, dict[str, Function]]) -> dict[str, Function]:

@@ -8,7 +8,6 @@ from pharia_kernel.csi import types
 from pharia_kernel.csi.lines import common
 from pharia_kernel.csi.lines.common import Shape
 from pharia_kernel.csi.lines.function import Function, call, named
-from pharia_kernel.errors import UnexpectedToolCall
 
 if TYPE_CHECKING:
     from pharia_kernel.csi.guest import GuestCalls
@@ -60,15 +59,6 @@ class SearchResult(Shape):
     score: float
 
 
-def finish_reason(value: types.FinishReason) -> str:
-    """Also for line 0.3: neither can express that the model called a tool."""
-    if value is types.FinishReason.TOOL_CALLS:
-        raise UnexpectedToolCall(
-            "The model called a tool, which this skill's WIT version can't express."
-        )
-    return common.finish_reason(value)
-
-
 async def _complete(
     guest: GuestCalls, requests: list[CompletionRequest], special_tokens: bool
 ) -> list[Completion]:
@@ -90,7 +80,9 @@ async def _complete(
         ],
         guest.context,
     )
-    return [Completion(c.text, finish_reason(c.finish_reason)) for c in completions]
+    return [
+        Completion(c.text, common.finish_reason_without_tools(c.finish_reason)) for c in completions
+    ]
 
 
 async def complete(
@@ -121,7 +113,8 @@ async def chat(
     )
     (response,) = await guest.csi.chat([request], guest.context, split_reasoning=False)
     return ChatResponse(
-        Message("assistant", response.message.content or ""), finish_reason(response.finish_reason)
+        Message("assistant", response.message.content or ""),
+        common.finish_reason_without_tools(response.finish_reason),
     )
 
 

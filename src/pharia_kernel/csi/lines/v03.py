@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pharia_kernel.csi import types
 from pharia_kernel.csi.lines import common
 from pharia_kernel.csi.lines.common import Distribution, Logprobs, Shape, TokenUsage
-from pharia_kernel.csi.lines.function import Function, call, named, next_of, opened
-from pharia_kernel.csi.lines.v02 import finish_reason
+from pharia_kernel.csi.lines.function import NEXT, Function, call, named, opened
 
 if TYPE_CHECKING:
     from pharia_kernel.csi.guest import GuestCalls
@@ -30,14 +29,22 @@ class CompletionParams(Shape):
     frequency_penalty: float | None
     presence_penalty: float | None
     logprobs: Logprobs
-    echo: bool = False
-    """Only in ``completion-params-v2``."""
+
+
+class CompletionParamsV2(CompletionParams):
+    echo: bool
 
 
 class CompletionRequest(Shape):
     model: str
     prompt: str
     params: CompletionParams
+
+
+class CompletionRequestV2(Shape):
+    model: str
+    prompt: str
+    params: CompletionParamsV2
 
 
 class Message(Shape):
@@ -85,7 +92,9 @@ class TextScore(Shape):
     score: float
 
 
-def completion_request(request: CompletionRequest) -> types.CompletionRequest:
+def completion_request(
+    request: CompletionRequest | CompletionRequestV2,
+) -> types.CompletionRequest:
     params = request.params
     return types.CompletionRequest(
         request.model,
@@ -100,7 +109,7 @@ def completion_request(request: CompletionRequest) -> types.CompletionRequest:
             frequency_penalty=params.frequency_penalty,
             presence_penalty=params.presence_penalty,
             logprobs=common.logprobs(params.logprobs),
-            echo=params.echo,
+            echo=isinstance(params, CompletionParamsV2) and params.echo,
         ),
     )
 
@@ -131,7 +140,7 @@ def _chat_request(request: ChatRequest) -> types.ChatRequest:
 def _chat_response(response: types.ChatResponse) -> ChatResponse:
     return ChatResponse(
         Message(response.message.role, response.message.content or ""),
-        finish_reason(response.finish_reason),
+        common.finish_reason_without_tools(response.finish_reason),
         common.distributions(response.logprobs),
         common.usage(response.usage),
     )
@@ -144,17 +153,17 @@ def _chat_event(event: types.ChatEvent) -> list[Any]:
         case types.MessageAppend(content, logprobs):
             return ["message-append", MessageAppend(content, common.distributions(logprobs))]
         case types.MessageEnd(reason):
-            return ["message-end", finish_reason(reason)]
+            return ["message-end", common.finish_reason_without_tools(reason)]
         case types.UsageEvent(value):
             return ["usage", common.usage(value)]
-        case _:
-            # Without split reasoning the driver sends no reasoning, and without tools no calls of
-            # them.
-            raise AssertionError(f"{event} on the path of older callers")
+        case types.ToolCallDelta():
+            raise common.unexpected_tool_call()
+        case types.Reasoning():
+            raise AssertionError("reasoning was told apart without having been asked for")
 
 
 async def complete(
-    guest: GuestCalls, requests: list[CompletionRequest]
+    guest: GuestCalls, requests: list[CompletionRequest] | list[CompletionRequestV2]
 ) -> list[common.CompletionResult]:
     completions = await guest.csi.complete(
         [completion_request(request) for request in requests], guest.context
@@ -176,9 +185,12 @@ async def _ending_with_usage(
         yield types.UsageEvent(types.Usage(0, 0))
 
 
-def completion_stream(guest: GuestCalls, handle: int, request: CompletionRequest) -> None:
-    source = guest.csi.completion_stream(completion_request(request), guest.context)
-    guest.open_stream(handle, _ending_with_usage(source))
+def completion_stream(
+    guest: GuestCalls, request: CompletionRequest
+) -> AsyncGenerator[types.CompletionEvent, None]:
+    return _ending_with_usage(
+        guest.csi.completion_stream(completion_request(request), guest.context)
+    )
 
 
 async def chat(guest: GuestCalls, requests: list[ChatRequest]) -> list[ChatResponse]:
@@ -188,9 +200,10 @@ async def chat(guest: GuestCalls, requests: list[ChatRequest]) -> list[ChatRespo
     return [_chat_response(response) for response in responses]
 
 
-def chat_stream(guest: GuestCalls, handle: int, request: ChatRequest) -> None:
-    source = guest.csi.chat_stream(_chat_request(request), guest.context, split_reasoning=False)
-    guest.open_stream(handle, _ending_with_usage(source))
+def chat_stream(guest: GuestCalls, request: ChatRequest) -> AsyncGenerator[types.ChatEvent, None]:
+    return _ending_with_usage(
+        guest.csi.chat_stream(_chat_request(request), guest.context, split_reasoning=False)
+    )
 
 
 async def explain(guest: GuestCalls, requests: list[ExplanationRequest]) -> list[list[TextScore]]:
@@ -208,13 +221,15 @@ def functions() -> dict[str, Function]:
             **common.interfaces(),
             "inference": {
                 "complete": call(complete, list[CompletionRequest]),
-                "complete-v2": call(complete, list[CompletionRequest]),
+                "complete-v2": call(complete, list[CompletionRequestV2]),
                 "chat": call(chat, list[ChatRequest]),
                 "explain": call(explain, list[ExplanationRequest]),
-                "[constructor]completion-stream": opened(completion_stream, CompletionRequest),
-                "[method]completion-stream.next": next_of(common.completion_event),
-                "[constructor]chat-stream": opened(chat_stream, ChatRequest),
-                "[method]chat-stream.next": next_of(_chat_event),
+                "[constructor]completion-stream": opened(
+                    completion_stream, common.completion_event, CompletionRequest
+                ),
+                "[method]completion-stream.next": NEXT,
+                "[constructor]chat-stream": opened(chat_stream, _chat_event, ChatRequest),
+                "[method]chat-stream.next": NEXT,
             },
         },
     )

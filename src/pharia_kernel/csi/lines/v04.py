@@ -3,6 +3,7 @@ explanations."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any, Literal
 
 from msgspec import Raw
@@ -10,7 +11,7 @@ from msgspec import Raw
 from pharia_kernel.csi import types
 from pharia_kernel.csi.lines import common, v03
 from pharia_kernel.csi.lines.common import Case, Distribution, Logprobs, Shape, TokenUsage
-from pharia_kernel.csi.lines.function import Function, call, named, next_of, opened
+from pharia_kernel.csi.lines.function import NEXT, Function, call, named, opened
 
 if TYPE_CHECKING:
     from pharia_kernel.csi.guest import GuestCalls
@@ -256,7 +257,12 @@ def _chat_event(event: types.ChatEvent) -> list[Any]:
         case types.ToolCallDelta(chunks):
             return [
                 "tool-call",
-                [ToolCallChunk(c.index, c.id, c.name, c.arguments) for c in chunks],
+                [
+                    ToolCallChunk(
+                        common.u32(c.index, "the index of a tool call"), c.id, c.name, c.arguments
+                    )
+                    for c in chunks
+                ],
             ]
 
 
@@ -267,10 +273,14 @@ async def chat(guest: GuestCalls, requests: list[ChatRequest]) -> list[ChatRespo
     return [_chat_response(response) for response in responses]
 
 
-def chat_stream(guest: GuestCalls, handle: int, request: ChatRequest) -> None:
-    guest.open_stream(
-        handle, guest.csi.chat_stream(_chat_request(request), guest.context, split_reasoning=True)
-    )
+def completion_stream(
+    guest: GuestCalls, request: v03.CompletionRequestV2
+) -> AsyncGenerator[types.CompletionEvent, None]:
+    return guest.csi.completion_stream(v03.completion_request(request), guest.context)
+
+
+def chat_stream(guest: GuestCalls, request: ChatRequest) -> AsyncGenerator[types.ChatEvent, None]:
+    return guest.csi.chat_stream(_chat_request(request), guest.context, split_reasoning=True)
 
 
 def functions(line: str) -> dict[str, Function]:
@@ -280,14 +290,14 @@ def functions(line: str) -> dict[str, Function]:
         {
             **common.interfaces(),
             "inference": {
-                "complete": call(v03.complete, list[v03.CompletionRequest]),
+                "complete": call(v03.complete, list[v03.CompletionRequestV2]),
                 "chat": call(chat, list[ChatRequest]),
                 "[constructor]completion-stream": opened(
-                    v03.completion_stream, v03.CompletionRequest
+                    completion_stream, common.completion_event, v03.CompletionRequestV2
                 ),
-                "[method]completion-stream.next": next_of(common.completion_event),
-                "[constructor]chat-stream": opened(chat_stream, ChatRequest),
-                "[method]chat-stream.next": next_of(_chat_event),
+                "[method]completion-stream.next": NEXT,
+                "[constructor]chat-stream": opened(chat_stream, _chat_event, ChatRequest),
+                "[method]chat-stream.next": NEXT,
             },
         },
     )

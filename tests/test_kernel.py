@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pharia_kernel import config
+from pharia_kernel.errors import SkillUnavailable
+from pharia_kernel.kernel import Kernel
+
+NAMESPACES = """
+[namespaces.mine]
+directory = "skills"
+native-tools = ["subtract", "add"]
+mcp-servers = ["http://b/mcp", "http://a/mcp"]
+
+[namespaces.bare]
+directory = "skills"
+"""
+
+
+def settings(directory: Path, toml: str = "", **environ: str) -> config.Settings:
+    (directory / "config.toml").write_text(toml)
+    (directory / ".env").touch()
+    (directory / "skills").mkdir(exist_ok=True)
+    return config.load(directory, {"WASMTIME_CACHE_DIR": str(directory / "cache")} | environ)
+
+
+async def test_tools_of_a_namespace_are_plain_data(tmp_path: Path) -> None:
+    kernel = Kernel(settings(tmp_path, NAMESPACES))
+    tools = kernel.skills.tools("mine")
+    assert tools is not None
+    assert [tool["name"] for tool in tools] == ["add", "subtract"]
+    assert tools[0]["description"] == "Add two numbers"
+    assert tools[0]["input_schema"]["required"] == ["a", "b"]
+    assert kernel.skills.tools("bare") == []
+    assert kernel.skills.tools("unknown") is None
+
+
+async def test_mcp_servers_of_a_namespace_are_sorted(tmp_path: Path) -> None:
+    kernel = Kernel(settings(tmp_path, NAMESPACES))
+    assert kernel.skills.mcp_servers("mine") == ["http://a/mcp", "http://b/mcp"]
+    assert kernel.skills.mcp_servers("bare") == []
+    assert kernel.skills.mcp_servers("unknown") is None
+
+
+@pytest.mark.parametrize(
+    ("switch", "tools"), [("true", ["add", "saboteur", "subtract"]), ("false", None)]
+)
+async def test_test_skills_have_all_native_tools(
+    tmp_path: Path, switch: str, tools: list[str] | None
+) -> None:
+    kernel = Kernel(settings(tmp_path, TEST_SKILLS=switch))
+    found: Any = kernel.skills.tools("test-beta")
+    assert (found and [tool["name"] for tool in found]) == tools
+
+
+@pytest.mark.parametrize(
+    ("environ", "said"),
+    [
+        ({}, "no inference provider"),
+        (
+            {"OPENAI_INFERENCE__URL": "http://x", "OPENAI_INFERENCE__TOKEN": "secret"},
+            "OpenAI-compatible",
+        ),
+        ({"INFERENCE_URL": "http://x"}, "Aleph Alpha"),
+    ],
+)
+async def test_which_inference_is_used_is_logged(
+    tmp_path: Path, environ: dict[str, str], said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        Kernel(settings(tmp_path, **environ))
+    assert said in caplog.text
+    assert "secret" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("error", "trace"),
+    [(SkillUnavailable("disk on fire"), False), (ValueError("disk on fire"), True)],
+)
+async def test_part_that_fails_to_start_is_logged(
+    tmp_path: Path, error: Exception, trace: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody waits for the parts, so an error that is not logged would be lost."""
+
+    async def start() -> None:
+        raise error
+
+    await Kernel(settings(tmp_path))._start_part("namespaces", start)
+    assert "starting the namespaces failed" in caplog.text
+    assert "disk on fire" in caplog.text
+    assert ("Traceback" in caplog.text) is trace
