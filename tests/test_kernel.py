@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pharia_kernel import config
+from pharia_kernel import config, kernel
 from pharia_kernel.errors import SkillUnavailable
 from pharia_kernel.kernel import Kernel
 
@@ -63,9 +63,9 @@ async def test_test_skills_have_all_native_tools(
         ({}, "no inference provider"),
         (
             {"OPENAI_INFERENCE__URL": "http://x", "OPENAI_INFERENCE__TOKEN": "secret"},
-            "OpenAI-compatible",
+            "providers: openai",
         ),
-        ({"INFERENCE_URL": "http://x"}, "Aleph Alpha"),
+        ({"INFERENCE_URL": "http://x"}, "providers: aleph-alpha"),
     ],
 )
 async def test_which_inference_is_used_is_logged(
@@ -89,7 +89,7 @@ async def test_part_that_fails_to_start_is_logged(
     async def start() -> None:
         raise error
 
-    await Kernel(settings(tmp_path))._start_part("namespaces", start)
+    await kernel._start("namespaces", start)
     assert "starting the namespaces failed" in caplog.text
     assert "disk on fire" in caplog.text
     assert ("Traceback" in caplog.text) is trace

@@ -320,7 +320,12 @@ class DocumentStorageFailed(CsiError):
 class CallTooExpensive(CsiError):
     """The kernel itself does the work, and would need more time or memory than it gives a call."""
 
-    code, status, title, fixer = "call_too_expensive", 422, "System call too expensive", Fixer.CALLER
+    code, status, title, fixer = (
+        "call_too_expensive",
+        422,
+        "System call too expensive",
+        Fixer.CALLER,
+    )
 
 
 class UpstreamOverloaded(CsiError):

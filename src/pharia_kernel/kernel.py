@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from importlib.metadata import version
 from typing import Any
 
@@ -13,15 +14,12 @@ import msgspec
 import uvloop
 from starlette.types import ASGIApp
 
-from pharia_kernel.config.namespaces import NamespaceConfig, TeamOwnedNamespace
+from pharia_kernel import wiring
 from pharia_kernel.config.settings import Settings
+from pharia_kernel.config.values import without_credentials
 from pharia_kernel.csi.guest import GuestCalls
 from pharia_kernel.csi.service import CsiService
-from pharia_kernel.drivers.inference.base import InferenceDriver
-from pharia_kernel.drivers.inference.credentials import CallersToken, ConfiguredToken
-from pharia_kernel.drivers.inference.openai import OpenAiDriver
-from pharia_kernel.drivers.tools.native import NATIVE_TOOLS
-from pharia_kernel.drivers.tools.toolbox import Toolbox
+from pharia_kernel.drivers.language import LanguageSelector
 from pharia_kernel.engine.compiler import CompilerProcess, CompilerSettings
 from pharia_kernel.engine.pool import Pool, PoolSettings
 from pharia_kernel.engine.process import EngineSettings
@@ -45,10 +43,14 @@ class Kernel:
     connections."""
 
     def __init__(self, settings: Settings) -> None:
-        """Raises ``OSError`` if the cache directory can't be used."""
+        """Raises ``OSError`` if the cache directory can't be used, or ``CannotStart``."""
         self._settings = settings
-        self._inference = _inference(settings)
-        self._toolbox = _toolbox(settings)
+        self._inference = wiring.inference(settings)
+        self._chunker = wiring.chunker(settings)
+        self._language = LanguageSelector()
+        self._mcp = wiring.mcp_servers(settings)
+        self._toolbox = wiring.toolbox(settings, self._mcp, BUILTIN_NAMESPACE)
+        self._csi = CsiService(self._inference, self._toolbox, self._chunker, self._language)
         self._pool = Pool(_pool_settings(settings))
         self._store = SkillStore(
             CompilerProcess(_compiler_settings(settings)),
@@ -61,7 +63,6 @@ class Kernel:
             settings.namespaces, self._store, interval=settings.namespace_update_interval
         )
         self._auth: Authorizer = authorizer(settings.authorization_url)
-        self._csi = CsiService(self._inference, self._toolbox)
         self.skills = SkillRuntime(
             self._store,
             self._pool,
@@ -70,9 +71,9 @@ class Kernel:
             system_calls=GuestCalls,
             tools=self._tools,
             mcp_servers=self._mcp_servers,
-            components={"engines": self._pool.statistics},
+            components={"engines": self._pool.statistics, "mcp_servers": self._mcp_health},
         )
-        self._starting: list[asyncio.Task[None]] = []
+        self._running = AsyncExitStack()
 
     @property
     def app(self) -> ASGIApp:
@@ -85,32 +86,24 @@ class Kernel:
         )
 
     async def __aenter__(self) -> Kernel:
-        """Start engines and read namespaces in the background: ``/ready`` tells how far it is."""
-        self._starting = [
-            asyncio.create_task(self._start_part("engines", self._pool.start)),
-            asyncio.create_task(self._start_part("namespaces", self._namespaces.start)),
-        ]
+        """Start the parts in the background: ``/ready`` tells how far they are."""
+        # Closed in reverse order, each whatever becomes of the others.
+        drivers = (self._auth, self._language, self._chunker, self._inference, self._mcp)
+        for part in (*drivers, self._pool, self._store, self.skills, self._namespaces):
+            if part:
+                self._running.push_async_callback(part.close)
+        starts: dict[str, Callable[[], Awaitable[None]]] = {
+            "engines": self._pool.start,
+            "namespaces": self._namespaces.start,
+        }
+        if self._mcp:
+            starts["MCP servers"] = self._mcp.start
+        starting = [asyncio.create_task(_start(name, start)) for name, start in starts.items()]
+        self._running.push_async_callback(_cancel, starting)
         return self
 
-    async def _start_part(self, name: str, start: Callable[[], Any]) -> None:
-        try:
-            await start()
-        except KernelError as error:
-            log.error("starting the %s failed: %s", name, error.detail)
-        except Exception:
-            log.exception("starting the %s failed", name)
-
     async def __aexit__(self, *_: object) -> None:
-        for task in self._starting:
-            task.cancel()
-        await asyncio.gather(*self._starting, return_exceptions=True)
-        await self._namespaces.close()
-        await self.skills.close()
-        await self._store.close()
-        await self._pool.close()
-        if self._inference:
-            await self._inference.close()
-        await self._auth.close()
+        await self._running.aclose()
 
     def _tools(self, namespace: str) -> list[dict[str, Any]] | None:
         tools = self._toolbox.tools(namespace)
@@ -118,33 +111,29 @@ class Kernel:
 
     def _mcp_servers(self, namespace: str) -> list[str] | None:
         config = self._settings.namespaces.get(namespace)
-        return None if config is None else _mcp_servers(config)
+        if config is None:
+            return None
+        return sorted(without_credentials(server.url) for server in wiring.mcp_servers_of(config))
+
+    def _mcp_health(self) -> dict[str, Any]:
+        """A server that fails is its namespaces' trouble, not a reason to take the kernel out."""
+        servers = self._mcp.health() if self._mcp else []
+        return {"ready": True, "servers": msgspec.to_builtins(servers)}
 
 
-def _mcp_servers(config: NamespaceConfig) -> list[str]:
-    return [] if isinstance(config, TeamOwnedNamespace) else sorted(config.mcp_servers)
+async def _start(name: str, start: Callable[[], Awaitable[None]]) -> None:
+    try:
+        await start()
+    except KernelError as error:
+        log.error("starting the %s failed: %s", name, error.detail)
+    except Exception:
+        log.exception("starting the %s failed", name)
 
 
-def _inference(settings: Settings) -> InferenceDriver | None:
-    if settings.inference_url:
-        log.info("inference: chat with Aleph Alpha's API, with the caller's token")
-        return OpenAiDriver(settings.inference_url, CallersToken())
-    if settings.openai_inference:
-        log.info("inference: OpenAI-compatible server")
-        token = ConfiguredToken(settings.openai_inference.token.get_secret_value())
-        return OpenAiDriver(settings.openai_inference.url, token)
-    log.warning("no inference provider is configured: skills that use inference will fail")
-    return None
-
-
-def _toolbox(settings: Settings) -> Toolbox:
-    toolbox = Toolbox()
-    if settings.test_skills:
-        toolbox.set_native(BUILTIN_NAMESPACE, NATIVE_TOOLS)
-    for name, config in settings.namespaces.items():
-        native = [] if isinstance(config, TeamOwnedNamespace) else config.native_tools
-        toolbox.set_native(name, native)
-    return toolbox
+async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _pool_settings(settings: Settings) -> PoolSettings:
@@ -179,7 +168,7 @@ def serve(settings: Settings) -> None:
         uvloop.run(_serve(settings))
     except AddressUnavailable as error:
         sys.exit(f"error: {error.strerror}")
-    except OSError as error:
+    except (OSError, wiring.CannotStart) as error:
         sys.exit(f"error: the kernel can't start: {error}")
 
 

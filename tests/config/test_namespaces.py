@@ -131,7 +131,7 @@ def test_blank_keys_do_not_count(load: Load) -> None:
             "n.native-tools[0]: expected 'add', 'subtract'",
         ),
         ("directory = 'x'\nnative-tools = ['add', 'add']", "n.native-tools: `add` is listed more"),
-        ("directory = 'x'\nmcp-servers = ['mcp']", "n.mcp-servers[0]: expected an http:// or"),
+        ("directory = 'x'\nmcp-servers = ['mcp']", "n.mcp-servers[0].url: expected an http:// or"),
         ("directory = 'x'\nmcp-servers = 'http://mcp'", "n.mcp-servers: expected a list"),
     ],
 )
@@ -203,3 +203,25 @@ def test_programs_get_the_same_checks() -> None:
         SkillEntry(name="")
     with pytest.raises(ValidationError, match="Invalid namespace"):
         Settings(namespaces={"A": WatchNamespace(directory=Path("x"))})
+
+
+def test_mcp_servers_with_credentials(load: Load) -> None:
+    settings = load(
+        """
+        [namespaces.n]
+        directory = "x"
+        mcp-servers = [
+            "http://plain/mcp",
+            { url = "http://closed/mcp", token = "hunter2", timeout = "5s", headers = { A = "hunter3" } },
+        ]
+        """
+    )
+    (namespace,) = settings.namespaces.values()
+    assert isinstance(namespace, WatchNamespace)
+    plain, closed = namespace.mcp_servers
+    assert (plain.url, plain.token, plain.timeout) == ("http://plain/mcp", None, 60.0)
+    assert closed.token
+    assert closed.token.get_secret_value() == "hunter2"
+    assert closed.headers["A"].get_secret_value() == "hunter3"
+    assert closed.timeout == 5
+    assert "hunter" not in settings.describe() + repr(settings)

@@ -72,6 +72,10 @@ context = 512
 "llama-*" = "cloud"
 fast = { provider = "laptop", model = "tiny" }
 
+[tokenizers]
+llama-3 = "llama.json"
+gpt = "tiktoken:o200k_base"
+
 [namespaces.watch]
 directory = "skills"
 native-tools = ["add"]
@@ -230,7 +234,6 @@ def test_what_is_not_supported_yet(load: Load) -> None:
         "`otel-endpoint`",
         "`otel-sampling-ratio`",
         "`otel-gen-ai-content-capture`",
-        "`namespaces.watch.mcp-servers`",
         "`namespaces.oci.registry`",
         "`namespaces.team.config-url`",
     ]

@@ -84,7 +84,7 @@ def test_lists_in_variables(load: Load) -> None:
         ("b", "v2"),
     ]
     assert dev.native_tools == ["add", "subtract"]
-    assert dev.mcp_servers == ["http://mcp"]
+    assert [server.url for server in dev.mcp_servers] == ["http://mcp"]
 
 
 def test_an_empty_variable_unsets_the_key(load: Load) -> None:

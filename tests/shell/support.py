@@ -12,6 +12,9 @@ from typing import Any, TypeVar
 import httpx
 from starlette.types import ASGIApp
 
+from pharia_kernel.csi.api import Csi
+from pharia_kernel.csi.service import CsiService
+from pharia_kernel.drivers.tools.toolbox import Toolbox
 from pharia_kernel.errors import SkillNotFound
 from pharia_kernel.shell import create_app, serve
 from pharia_kernel.shell.auth import AllowAll, Authorizer
@@ -132,10 +135,18 @@ class Hanging:
 
 
 def app_of(
-    skills: MemorySkills, *, auth: Authorizer | None = None, settings: Settings | None = None
+    skills: MemorySkills,
+    *,
+    csi: Csi | None = None,
+    auth: Authorizer | None = None,
+    settings: Settings | None = None,
 ) -> ASGIApp:
     return create_app(
-        skills=skills, auth=auth or AllowAll(), settings=settings or Settings(), version=VERSION
+        skills=skills,
+        csi=csi or CsiService(None, Toolbox()),
+        auth=auth or AllowAll(),
+        settings=settings or Settings(),
+        version=VERSION,
     )
 
 

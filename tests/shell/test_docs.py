@@ -125,7 +125,11 @@ async def test_openapi_document_is_valid_and_complete(client: httpx.AsyncClient)
         for path, methods in document["paths"].items()
         for method, operation in methods.items()
     }
-    assert {key: operation["operationId"] for key, operation in operations.items()} == OPERATIONS
+    assert {
+        key: operation["operationId"]
+        for key, operation in operations.items()
+        if operation["tags"] != ["csi"]  # see tests/shell/csi
+    } == OPERATIONS
     for operation in operations.values():
         secured = operation["operationId"] not in OPEN
         assert operation.get("security", []) == ([{"api_token": []}] if secured else [])

@@ -23,7 +23,9 @@ from tests.shell.support import (
 GETS = ["/", "/health", "/ready", "/v1/skills", "/cached_skills", "/openapi.json", "/skill.wit"]
 
 
-@pytest.mark.parametrize("path", ["/other", "/v1/skills/", "/v1", "/csi", "/v1/skills/a/b/other"])
+@pytest.mark.parametrize(
+    "path", ["/other", "/v1/skills/", "/v1", "/csi/v1", "/csi/v3/chat", "/v1/skills/a/b/other"]
+)
 @pytest.mark.parametrize("method", ["GET", "POST"])
 async def test_unknown_route(client: httpx.AsyncClient, method: str, path: str) -> None:
     response = await client.request(method, path, headers={"traceparent": TRACEPARENT})

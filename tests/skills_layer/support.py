@@ -96,6 +96,9 @@ class MemoryCompiler:
     async def cached(self, digest: str) -> Artifact | None:
         return self.artifacts.get(digest)
 
+    async def discard(self, digest: str) -> None:
+        self.artifacts.pop(digest, None)
+
 
 class MemoryPool:
     """Implements ``engine.api.EnginePool``; a component without a guest answers with its own

@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 import pytest
 
 from pharia_kernel.engine.api import Artifact
-from pharia_kernel.errors import EngineLost
+from pharia_kernel.errors import CompileFailed, EngineLost
 from pharia_kernel.skills.registry.base import Blob, Snapshot
 from pharia_kernel.skills.versions import ContentChanged, Read, Version, Versions
 from tests.skills_layer.support import MemoryCompiler, MemoryPool, digest_of, eventually
@@ -137,6 +137,25 @@ async def test_a_failed_load_leaves_nothing_and_can_be_repeated(shelf: Shelf) ->
         await shelf.acquire(A)
     await eventually(lambda: not shelf.versions._versions)
     assert (await shelf.acquire(A)).loaded
+
+
+async def test_a_cached_artifact_that_does_not_load_is_compiled_again(shelf: Shelf) -> None:
+    a = await shelf.acquire(A)
+    assert shelf.versions.evict(a)
+    await eventually(lambda: not a.loaded)
+    shelf.pool.load_faults = [CompileFailed("made for another processor")]
+
+    await shelf.touch(a)
+
+    assert shelf.compiler.compiled[A] == 2
+    assert shelf.pool.loaded == {A}
+
+
+async def test_a_fresh_artifact_that_does_not_load_is_not_compiled_again(shelf: Shelf) -> None:
+    shelf.pool.load_faults = [CompileFailed("no luck")]
+    with pytest.raises(CompileFailed):
+        await shelf.acquire(A)
+    assert shelf.compiler.compiled[A] == 1
 
 
 async def test_cancelling_the_only_waiter_stops_the_compiler(shelf: Shelf) -> None:

@@ -16,10 +16,10 @@ from pydantic import (
     model_validator,
 )
 
+from pharia_kernel.config.tools import McpServerEntry
 from pharia_kernel.config.values import (
     ConfigUrl,
     FromEnv,
-    HttpUrl,
     NoDuplicates,
     PathValue,
     Secret,
@@ -34,7 +34,7 @@ from pharia_kernel.errors import InvalidNamespace
 from pharia_kernel.skills.paths import check_namespace
 
 NativeTool = Literal["add", "subtract", "saboteur"]
-McpServers = Annotated[list[HttpUrl], FromEnv, NoDuplicates]
+McpServers = Annotated[list[McpServerEntry], FromEnv, NoDuplicates]
 NativeTools = Annotated[list[NativeTool], FromEnv, NoDuplicates]
 
 HIDDEN = "form:"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, PrivateAttr, model_validator
+from pydantic import AfterValidator, Field, PrivateAttr, model_validator
 
 from pharia_kernel.config.describe import describe
 from pharia_kernel.config.inference import InferenceProvider, Route
@@ -40,10 +40,12 @@ from pharia_kernel.config.values import (
     Size,
     SizeOrZero,
     Table,
+    Text,
     WholeNumber,
     parse_log_level,
     refused,
 )
+from pharia_kernel.drivers.tokenizers.configured import parse_setting
 
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
 
@@ -75,6 +77,16 @@ def _no_provider(name: str, known: list[str]) -> str:
 ProviderName = NamespaceName
 """The same rule: lower case, digits, single hyphens."""
 
+
+def _check_tokenizer(value: str) -> str:
+    try:
+        parse_setting(value)
+    except ValueError as error:
+        raise refused(str(error)) from None
+    return value
+
+
+TokenizerSetting = Annotated[Text, AfterValidator(_check_tokenizer)]
 Origins = Annotated[list[CorsOrigin], FromEnv, NoDuplicates]
 
 
@@ -114,6 +126,8 @@ class Settings(Table):
     """Model, or pattern of models, to provider."""
     default_inference_provider: ProviderName | None = None
     """For models that no entry of ``inference_models`` matches."""
+    tokenizers: dict[str, TokenizerSetting] = Field(default_factory=dict)
+    """Model to ``tokenizer.json`` or ``tiktoken:ENCODING``."""
     document_index_url: HttpUrl | None = None
     authorization_url: HttpUrl | None = None
 
@@ -225,8 +239,6 @@ class Settings(Table):
                 namespace.registry, OciRegistryConfig
             ):
                 yield f"`{where}.registry` is not supported yet: its skills are not found."
-            if namespace.mcp_servers:
-                yield f"`{where}.mcp-servers` is not supported yet: their tools are not offered."
 
 
 def _inert(name: str) -> str:

@@ -28,6 +28,7 @@ TABLES = {
     "openai-inference": 2,
     "inference-providers": 3,
     "inference-models": 2,
+    "tokenizers": 2,
     "namespaces": 3,
 }
 """Length of a key's path inside the tables; everything else is a key on the top level."""

@@ -29,17 +29,30 @@ from pharia_kernel.csi.types import (
     TextScore,
     Tool,
 )
+from pharia_kernel.drivers.chunking import Chunker
 from pharia_kernel.drivers.inference.base import InferenceDriver
+from pharia_kernel.drivers.language import LanguageSelector
+from pharia_kernel.drivers.retrieval.base import RetrievalDriver
 from pharia_kernel.drivers.tools.toolbox import Toolbox
 from pharia_kernel.errors import NotConfigured, NotFound, ToolFailed
 
 
 class CsiService:
-    """Implements ``csi.api.Csi``."""
+    """Implements ``csi.api.Csi``. A driver that is not there is ``NotConfigured``."""
 
-    def __init__(self, inference: InferenceDriver | None, toolbox: Toolbox) -> None:
+    def __init__(
+        self,
+        inference: InferenceDriver | None,
+        toolbox: Toolbox,
+        chunker: Chunker | None = None,
+        language: LanguageSelector | None = None,
+        retrieval: RetrievalDriver | None = None,
+    ) -> None:
         self._inference_driver = inference
         self._toolbox = toolbox
+        self._chunker = chunker
+        self._language = language
+        self._retrieval_driver = retrieval
 
     @property
     def _inference(self) -> InferenceDriver:
@@ -48,6 +61,14 @@ class CsiService:
                 "No inference provider is configured: set `openai-inference` or `inference-url`."
             )
         return self._inference_driver
+
+    @property
+    def _retrieval(self) -> RetrievalDriver:
+        if self._retrieval_driver is None:
+            raise NotConfigured(
+                "No document index is configured: set `document-index` or `document-index-url`."
+            )
+        return self._retrieval_driver
 
     async def chat(
         self, requests: list[ChatRequest], context: CallContext, *, split_reasoning: bool
@@ -80,25 +101,32 @@ class CsiService:
         return await all_of([driver.explain(request, context) for request in requests])
 
     async def chunk(self, requests: list[ChunkRequest], context: CallContext) -> list[list[Chunk]]:
-        raise NotConfigured("This kernel has no chunking driver yet.")
+        if self._chunker is None:
+            raise NotConfigured("This kernel has no chunking driver.")
+        return await all_of([self._chunker.chunk(request, context) for request in requests])
 
     async def select_language(
         self, requests: list[SelectLanguageRequest], context: CallContext
     ) -> list[str | None]:
-        raise NotConfigured("This kernel has no language selection driver yet.")
+        if self._language is None:
+            raise NotConfigured("This kernel has no language selection driver.")
+        return await all_of([self._language.select(request, context) for request in requests])
 
     async def search(
         self, requests: list[SearchRequest], context: CallContext
     ) -> list[list[SearchResult]]:
-        raise _no_document_index()
+        driver = self._retrieval
+        return await all_of([driver.search(request, context) for request in requests])
 
     async def documents(self, requests: list[DocumentPath], context: CallContext) -> list[Document]:
-        raise _no_document_index()
+        driver = self._retrieval
+        return await all_of([driver.document(path, context) for path in requests])
 
     async def document_metadata(
         self, requests: list[DocumentPath], context: CallContext
     ) -> list[Raw | None]:
-        raise _no_document_index()
+        driver = self._retrieval
+        return await all_of([driver.document_metadata(path, context) for path in requests])
 
     async def invoke_tool(
         self,
@@ -110,13 +138,19 @@ class CsiService:
         notify = on_event or (lambda _event: None)
         for request in requests:
             notify(ToolEvent(request.name))
-        return await all_of([self._invoke(namespace, request, notify) for request in requests])
+        return await all_of(
+            [self._invoke(namespace, request, context, notify) for request in requests]
+        )
 
     async def _invoke(
-        self, namespace: str, request: InvokeRequest, notify: Callable[[ToolEvent], None]
+        self,
+        namespace: str,
+        request: InvokeRequest,
+        context: CallContext,
+        notify: Callable[[ToolEvent], None],
     ) -> list[TextOutput] | str:
         try:
-            output = await self._toolbox.invoke(namespace, request.name, request.arguments)
+            output = await self._toolbox.invoke(namespace, request.name, request.arguments, context)
         except ToolFailed as error:
             notify(ToolEvent(request.name, done=True, error=error.detail))
             return error.detail
@@ -128,7 +162,3 @@ class CsiService:
         if tools is None:
             raise NotFound(f"Namespace '{namespace}' not found")
         return tools
-
-
-def _no_document_index() -> NotConfigured:
-    return NotConfigured("This kernel has no document index driver yet.")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -10,8 +13,11 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from pharia_kernel.csi.api import Csi
 from pharia_kernel.shell import cache, docs, health, openapi, problems, skills, tools
 from pharia_kernel.shell.auth import ApiToken, Authorizer
+from pharia_kernel.shell.csi import CsiCalls
+from pharia_kernel.shell.csi import docs as csi_docs
 from pharia_kernel.shell.problems import Problems
 from pharia_kernel.shell.runs import Runs
 from pharia_kernel.shell.settings import ShellSettings
@@ -24,13 +30,16 @@ _COMPRESSION_LEVEL = 4
 
 
 def create_app(
-    *, skills: Skills, auth: Authorizer, settings: ShellSettings, version: str
+    *, skills: Skills, csi: Csi, auth: Authorizer, settings: ShellSettings, version: str
 ) -> ASGIApp:
     """Everything that the kernel serves on its main port. ``version`` is the kernel's own."""
-    runs = Runs(skills, auth, settings.max_body_size)
+    hot: list[Runs | CsiCalls] = [
+        Runs(skills, auth, settings.max_body_size),
+        CsiCalls(csi, auth, settings.max_body_size),
+    ]
     resources = _resources(skills, auth, version)
     app: ASGIApp = GZipMiddleware(
-        Problems(_Routes(runs, resources)),
+        Problems(_Routes(hot, resources)),
         minimum_size=_COMPRESS_FROM,
         compresslevel=_COMPRESSION_LEVEL,
     )
@@ -40,8 +49,8 @@ def create_app(
 class _Routes:
     """The hot routes directly, everything else through FastAPI."""
 
-    def __init__(self, runs: Runs, resources: FastAPI) -> None:
-        self._runs = runs
+    def __init__(self, hot: Sequence[Runs | CsiCalls], resources: FastAPI) -> None:
+        self._hot = hot
         self._resources = resources
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -51,9 +60,11 @@ class _Routes:
         if b"%2f" in scope.get("raw_path", b"").lower():
             # Decoded it would pass for a separator, but no name contains one.
             raise HTTPException(404)
-        if self._runs.answers(scope["path"]):
-            await self._runs(scope, receive, send)
-        elif scope["method"] == "HEAD":
+        for app in self._hot:
+            if app.answers(scope["path"]):
+                await app(scope, receive, send)
+                return
+        if scope["method"] == "HEAD":
             await self._resources({**scope, "method": "GET"}, receive, _without_body(send))
         else:
             await self._resources(scope, receive, send)
@@ -72,12 +83,16 @@ def _resources(skills_layer: Skills, auth: Authorizer, version: str) -> FastAPI:
         # Inside of Starlette's own handler of unexpected errors, which would answer in plain text.
         middleware=[Middleware(Problems)],
     )
+
+    def document() -> dict[str, Any]:
+        return openapi.document(app, csi_docs.paths(), csi_docs.schemas())
+
     token = ApiToken(auth)
     app.include_router(skills.router(skills_layer, token))
     app.include_router(tools.router(skills_layer, token))
     app.include_router(cache.router(skills_layer, token))
     app.include_router(health.router(skills_layer))
-    app.include_router(docs.router(lambda: openapi.document(app)))
+    app.include_router(docs.router(document))
     return app
 
 
@@ -88,7 +103,7 @@ def _with_cors(app: ASGIApp, settings: ShellSettings) -> ASGIApp:
         allow_origins=settings.cors_allow_origins,
         allow_methods=["GET", "HEAD", "POST", "DELETE"],
         allow_headers=["*"],
-        expose_headers=["Retry-After", "WWW-Authenticate"],
+        expose_headers=["Preference-Applied", "Retry-After", "WWW-Authenticate"],
     )
 
 

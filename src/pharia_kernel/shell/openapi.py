@@ -26,6 +26,11 @@ _DESCRIPTION = (
 _TAGS = [
     {"name": "skills", "description": "List, inspect and run skills."},
     {"name": "tools", "description": "What skills can call."},
+    {
+        "name": "csi",
+        "description": "The system calls that skills make, for programs outside of the kernel: "
+        "inference, retrieval, chunking, language selection and tools.",
+    },
     {"name": "operations", "description": "For those who run the kernel."},
     {
         "name": "docs",
@@ -73,23 +78,24 @@ def json_response(value: Any) -> Response:
 
 def json_answer(description: str, schema: str, example: Any) -> dict[str, Any]:
     """A response whose JSON has the named schema."""
-    return _answer(description, "application/json", _ref(schema), example)
+    return answer(description, "application/json", ref(schema), example)
 
 
 def text_answer(description: str, media_type: str, example: str) -> dict[str, Any]:
-    return _answer(description, media_type, {"type": "string"}, example)
+    return answer(description, media_type, {"type": "string"}, example)
 
 
 def problem_answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Responses for these statuses, and for all that are not listed at all."""
     answers: dict[int | str, dict[str, Any]] = {
-        status: _problem_answer(_PROBLEMS[status]) for status in statuses
+        status: problem_answer(_PROBLEMS[status]) for status in statuses
     }
-    return answers | {"default": _problem_answer("Anything else that can go wrong.")}
+    return answers | {"default": problem_answer("Anything else that can go wrong.")}
 
 
-def document(resources: FastAPI) -> dict[str, Any]:
-    """The document of the resource routes of ``resources`` and of the hot routes."""
+def document(resources: FastAPI, paths: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:
+    """The document of the routes of ``resources``, of the hot routes of skills, and of ``paths``,
+    which refer to ``schemas``."""
     described = get_openapi(
         title=resources.title,
         version=resources.version,
@@ -99,22 +105,22 @@ def document(resources: FastAPI) -> dict[str, Any]:
         tags=_TAGS,
         routes=resources.routes,
     )
-    described["paths"] |= _hot_paths()
+    described["paths"] |= _hot_paths() | paths
     described["paths"] = dict(sorted(described["paths"].items()))
-    described["components"].setdefault("schemas", {}).update(_schemas())
+    described["components"].setdefault("schemas", {}).update(_schemas() | schemas)
     return described
 
 
-def _answer(description: str, media_type: str, schema: Any, example: Any) -> dict[str, Any]:
+def answer(description: str, media_type: str, schema: Any, example: Any) -> dict[str, Any]:
     content = {media_type: {"schema": schema, "example": example}}
     return {"description": description, "content": content}
 
 
-def _problem_answer(description: str) -> dict[str, Any]:
-    return {"description": description, "content": {PROBLEM: {"schema": _ref("Problem")}}}
+def problem_answer(description: str) -> dict[str, Any]:
+    return {"description": description, "content": {PROBLEM: {"schema": ref("Problem")}}}
 
 
-def _ref(schema: str) -> dict[str, str]:
+def ref(schema: str) -> dict[str, str]:
     return {"$ref": f"#/components/schemas/{schema}"}
 
 
@@ -122,8 +128,8 @@ def _ref(schema: str) -> dict[str, str]:
 
 
 def _hot_paths() -> dict[str, Any]:
-    output = _answer("What the skill returned.", "application/json", {}, "Hello Ada")
-    events = _answer(
+    output = answer("What the skill returned.", "application/json", {}, "Hello Ada")
+    events = answer(
         "The events of the run. A failure comes as the last event, `error`: a problem object with "
         "a `message`.",
         "text/event-stream",
@@ -154,7 +160,7 @@ def _hot_path(operation_id: str, summary: str, description: str, answer: Any) ->
         "summary": summary,
         "description": f"{description} Disconnecting cancels the run.",
         "parameters": [
-            _path_parameter("namespace", "The skill's namespace.", _ref("Namespace"), "dev"),
+            _path_parameter("namespace", "The skill's namespace.", ref("Namespace"), "dev"),
             _path_parameter("name", "The skill's name.", {"type": "string"}, "greet"),
         ],
         "requestBody": {
@@ -194,16 +200,16 @@ def _schemas() -> dict[str, Any]:
             "maxLength": NAMESPACE_MAX_LENGTH,
         },
         "SkillPath": _text("`namespace/name`", example="dev/greet"),
-        "SkillPathList": _list_of(_ref("SkillPath")),
+        "SkillPathList": _list_of(ref("SkillPath")),
         "SkillInfo": _skill_info(),
-        "SkillListing": {"oneOf": [_ref("SkillPathList"), _list_of(_ref("SkillInfo"))]},
+        "SkillListing": {"oneOf": [ref("SkillPathList"), _list_of(ref("SkillInfo"))]},
         "SkillMetadata": _skill_metadata(),
         "Tool": _object(
             name=_text(),
             description=_text(),
             input_schema={"type": "object", "description": "JSON Schema of the tool's input."},
         ),
-        "ToolList": _list_of(_ref("Tool")),
+        "ToolList": _list_of(ref("Tool")),
         "McpServerList": _list_of(_text(format="uri")),
         "CacheAnswer": {"type": "string"},
         "Readiness": _readiness(),
@@ -213,7 +219,7 @@ def _schemas() -> dict[str, Any]:
 
 def _skill_info() -> dict[str, Any]:
     return _object(
-        path=_ref("SkillPath"),
+        path=ref("SkillPath"),
         status=_text(enum=list(SkillStatus)),
         type=_text("What the namespace says that it is.", enum=list(SkillType)),
         kind=_text("How it is run.", nullable=True, enum=[*SkillKind, None]),

@@ -1,6 +1,7 @@
 """Server-sent events: ``event: NAME``, one line of ``data``, an empty line.
 
-Published clients insist on exactly these two lines, so there are no comments, ids or keep-alives.
+Published clients insist on exactly these two lines, so there are no ids, and no comments unless a
+client asks for them (``csi.preferences``).
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ def frame(event: StreamEvent) -> bytes:
     if isinstance(event, MessageEnd):
         # The payload is the skill's own text: line breaks in it would end the `data` line.
         event = MessageEnd(Raw(msgspec.json.format(event.payload, indent=-1)))
-    return _frame(sse_event_name(event).encode(), event)
+    return named_frame(sse_event_name(event), event)
 
 
 def error_frame(problem: dict[str, Any]) -> bytes:
     """The last event of a failed stream: the members of its problem object beside ``message``."""
-    return _frame(b"error", {"message": problem["detail"], **problem})
+    return named_frame("error", {"message": problem["detail"], **problem})
 
 
-def _frame(name: bytes, data: object) -> bytes:
-    return b"event: %b\ndata: %b\n\n" % (name, _encoder.encode(data))
+def named_frame(name: str, data: object) -> bytes:
+    return b"event: %b\ndata: %b\n\n" % (name.encode(), _encoder.encode(data))

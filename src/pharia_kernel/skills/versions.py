@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from pharia_kernel.engine.api import Artifact, Compiler, ComponentInfo, EnginePool
+from pharia_kernel.errors import SkillLoadError
 from pharia_kernel.skills.registry.base import Blob
 
 logger = logging.getLogger(__name__)
@@ -148,15 +149,24 @@ class Versions:
                 version.flight = None
 
     async def _make_ready(self, version: Version, read: Read) -> None:
-        artifact = await self._compiled(version.digest, read)
+        cached = await self._compiler.cached(version.digest)
+        artifact = cached or await self._compiled(version.digest, read)
+        try:
+            await self._finish_loading(version, artifact)
+        except SkillLoadError as error:
+            if cached is None:
+                raise
+            logger.warning("Compiling %s again: %s", version.digest, error.detail)
+            await self._compiler.discard(version.digest)
+            await self._finish_loading(version, await self._compiled(version.digest, read))
+
+    async def _finish_loading(self, version: Version, artifact: Artifact) -> None:
         version.info = artifact.info
         # A load that was begun is finished even if nobody waits for it any more: half-loaded
         # engines would be nobody's business.
         await asyncio.shield(self._spawn(self._load(version, artifact)))
 
     async def _compiled(self, digest: str, read: Read) -> Artifact:
-        if artifact := await self._compiler.cached(digest):
-            return artifact
         async with self._in_memory:
             blob = await read()
             if blob.snapshot.digest != digest:

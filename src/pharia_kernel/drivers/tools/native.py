@@ -29,15 +29,18 @@ def _integer(arguments: list[Argument], name: str) -> int:
         if argument.name == name:
             try:
                 return msgspec.json.decode(argument.value, type=int)
-            except msgspec.MsgspecError:
-                raise ToolFailed(f"Argument {name} must be an integer.") from None
+            except msgspec.MsgspecError as error:
+                raise ToolFailed(f"Argument {name} must be an integer: {error}.") from None
     raise ToolFailed(f"Argument {name} not specified")
 
 
 def _binary(operation: Callable[[int, int], int]) -> Callable[[list[Argument]], list[TextOutput]]:
     def call(arguments: list[Argument]) -> list[TextOutput]:
         result = operation(_integer(arguments, "a"), _integer(arguments, "b"))
-        return [TextOutput(str(result))]
+        try:
+            return [TextOutput(str(result))]
+        except ValueError as error:  # Python's limit of digits, which bounds what a call can cost
+            raise ToolFailed(f"The result is too large: {error}.") from None
 
     return call
 

@@ -1,17 +1,44 @@
-"""Which tools each namespace has."""
+"""Which tools each namespace has, and what they are called.
+
+A name means the native tool first, then the one of the first configured server that has it. A tool
+whose name is taken is called ``<server>__<name>`` instead, after the server's host, port and path;
+should even that be taken, ``_2``, ``_3``... is added. So names depend on the configuration and the
+lists of the servers, and not on who answered first.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Iterator
+from itertools import chain, count
+from typing import TYPE_CHECKING
 
-from pharia_kernel.csi.types import Argument, TextOutput, Tool
+from msgspec import Struct
+
+from pharia_kernel.csi.types import Argument, CallContext, TextOutput, Tool
 from pharia_kernel.drivers.tools.native import NATIVE_TOOLS
 from pharia_kernel.errors import ToolFailed
 
+if TYPE_CHECKING:
+    from pharia_kernel.drivers.tools.mcp import McpServers, ServerTools
+
+log = logging.getLogger("pharia_kernel.tools")
+
+
+class _McpTool(Struct, frozen=True):
+    server: str
+    """Its name in the namespace."""
+    tool: Tool
+    """As the server describes it."""
+
 
 class Toolbox:
-    def __init__(self) -> None:
+    def __init__(self, mcp: McpServers | None = None) -> None:
+        """``mcp`` stays the caller's to configure, start and close; none: native tools only."""
         self._native: dict[str, list[str]] = {}
+        self._mcp = mcp
+        self._collisions: dict[str, set[str]] = {}
+        """Qualified names per namespace, so that each is warned of once."""
 
     def set_native(self, namespace: str, names: Iterable[str]) -> None:
         """Make the namespace known, with these native tools; raises ``KeyError`` for a name that is
@@ -19,19 +46,80 @@ class Toolbox:
         self._native[namespace] = [NATIVE_TOOLS[name].description.name for name in names]
 
     def remove(self, namespace: str) -> None:
+        """Forget the namespace, its MCP servers included."""
         self._native.pop(namespace, None)
+        self._collisions.pop(namespace, None)
+        if self._mcp:
+            self._mcp.remove(namespace)
 
     def tools(self, namespace: str) -> list[Tool] | None:
         """Sorted by name; none if the namespace is unknown."""
-        names = self._native.get(namespace)
-        if names is None:
+        servers = self._mcp.tools(namespace) if self._mcp else None
+        native = self._native.get(namespace)
+        if native is None and servers is None:
             return None
-        return [NATIVE_TOOLS[name].description for name in sorted(names)]
+        descriptions = {name: NATIVE_TOOLS[name].description for name in native or []}
+        for name, entry in self._mcp_tools(namespace).items():
+            tool = entry.tool
+            descriptions[name] = Tool(name, tool.description, tool.input_schema)
+        return [descriptions[name] for name in sorted(descriptions)]
 
     async def invoke(
-        self, namespace: str, name: str, arguments: list[Argument]
+        self,
+        namespace: str,
+        name: str,
+        arguments: list[Argument],
+        context: CallContext | None = None,
     ) -> list[TextOutput]:
         """The tool's output; raises ``ToolFailed`` if it fails or is not there."""
-        if name not in self._native.get(namespace, []):
+        if name in self._native.get(namespace, []):
+            return NATIVE_TOOLS[name].call(arguments)
+        entry = self._mcp_tools(namespace).get(name)
+        if entry is None or self._mcp is None:
             raise ToolFailed(f"Tool {name} not found on any server.")
-        return NATIVE_TOOLS[name].call(arguments)
+        headers = context.trace_headers if context else {}
+        return await self._mcp.call(namespace, entry.server, entry.tool.name, arguments, headers)
+
+    def _mcp_tools(self, namespace: str) -> dict[str, _McpTool]:
+        """By the names they have in the namespace."""
+        servers = (self._mcp.tools(namespace) if self._mcp else None) or []
+        named: dict[str, _McpTool] = {}
+        losers: list[_McpTool] = []
+        for entry in _entries(servers):
+            name = entry.tool.name
+            if name in named or name in self._native.get(namespace, []):
+                losers.append(entry)
+            else:
+                named[name] = entry
+        qualified = _qualified(losers, taken={*named, *self._native.get(namespace, [])})
+        self._warn(namespace, qualified)
+        return {**named, **qualified}
+
+    def _warn(self, namespace: str, qualified: dict[str, _McpTool]) -> None:
+        known = self._collisions.get(namespace, set())
+        self._collisions[namespace] = set(qualified)
+        for name in qualified.keys() - known:
+            log.warning(
+                "Namespace %s has another tool called %s: that of MCP server %s is called %s",
+                namespace,
+                qualified[name].tool.name,
+                qualified[name].server,
+                name,
+            )
+
+
+def _entries(servers: list[ServerTools]) -> Iterator[_McpTool]:
+    for server in servers:
+        for tool in server.tools:
+            yield _McpTool(server.server, tool)
+
+
+def _qualified(losers: list[_McpTool], taken: set[str]) -> dict[str, _McpTool]:
+    qualified: dict[str, _McpTool] = {}
+    for entry in losers:
+        plain = f"{entry.server}__{entry.tool.name}"
+        candidates = chain([plain], (f"{plain}_{number}" for number in count(2)))
+        name = next(name for name in candidates if name not in taken)
+        taken.add(name)
+        qualified[name] = entry
+    return qualified

@@ -1,0 +1,1 @@
+"""Measures what the kernel costs: ``python -m benchmarks``, or ``make bench``."""

@@ -1,0 +1,1 @@
+"""One module per measurement; each turns a ``Bench`` into rows of the table."""

@@ -1,0 +1,128 @@
+"""``/csi/v1/*``, ``/csi/v2/*`` and ``/csi`` as an ASGI application.
+
+Plain ASGI like ``shell.runs``: bodies are decoded from bytes to typed structs in one step, and
+answers and events are encoded the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
+
+from pharia_kernel.csi.api import Csi
+from pharia_kernel.csi.concurrency import all_of
+from pharia_kernel.csi.types import CallContext
+from pharia_kernel.shell.auth import Authorizer, caller_of
+from pharia_kernel.shell.body import read_json
+from pharia_kernel.shell.csi import legacy
+from pharia_kernel.shell.csi.functions import VERSIONS, Batch, Function, Stream
+from pharia_kernel.shell.csi.preferences import Preferences, preferences
+from pharia_kernel.shell.csi.requests import decode
+from pharia_kernel.shell.csi.streaming import send_events
+from pharia_kernel.shell.disconnect import CancelledOnDisconnect
+from pharia_kernel.shell.problems import problem
+from pharia_kernel.skills.types import Caller
+
+_V2 = "/csi/v2/"
+_ROUTES: dict[str, Function] = {
+    f"/csi/{version}/{name}": function
+    for version, functions in VERSIONS.items()
+    for name, function in functions.items()
+}
+_ITEM_ERRORS = (b"preference-applied", b"item-errors")
+
+
+class CsiCalls:
+    """ASGI application for the paths that it ``answers``."""
+
+    def __init__(self, csi: Csi, authorizer: Authorizer, max_body_size: int) -> None:
+        self._csi = csi
+        self._authorizer = authorizer
+        self._max_body_size = max_body_size
+
+    @staticmethod
+    def answers(path: str) -> bool:
+        return path in _ROUTES or path == legacy.PATH
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] != "POST":
+            raise HTTPException(405, headers={"Allow": "POST"})
+        headers = dict(scope["headers"])
+        caller = caller_of(headers)
+        await self._authorizer.check(caller)
+        body = await read_json(headers, receive, self._max_body_size)
+        path = scope["path"]
+        function = legacy.function(body) if path == legacy.PATH else _ROUTES[path]
+        asked = decode(function.decoder, body)
+        wanted = preferences(scope["headers"]) if path.startswith(_V2) else Preferences()
+        exchange = _Exchange(self._csi, _context(caller), wanted, scope, receive, send)
+        await exchange.answer(function, asked)
+
+
+def _context(caller: Caller) -> CallContext:
+    # Drivers share their capacity fairly between runs: an HTTP request counts as one.
+    return CallContext(token=caller.token, run_id=uuid4().hex, trace_headers=caller.trace_headers)
+
+
+class _Exchange:
+    """A request that is understood, and its answer."""
+
+    def __init__(
+        self,
+        csi: Csi,
+        context: CallContext,
+        wanted: Preferences,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        self._csi = csi
+        self._context = context
+        self._wanted = wanted
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+
+    async def answer(self, function: Function, asked: Any) -> None:
+        if isinstance(function, Stream):
+            await self._stream(function, asked)
+        elif isinstance(function, Batch) and self._wanted.item_errors:
+            await self._send_json(self._call_each(function, asked), _ITEM_ERRORS)
+        else:
+            await self._send_json(function.call(self._csi, asked, self._context))
+
+    async def _stream(self, function: Stream, asked: Any) -> None:
+        await send_events(
+            lambda: function.open(self._csi, asked, self._context),
+            function.frame,
+            self._scope,
+            self._receive,
+            self._send,
+            keep_alive=self._wanted.keep_alive,
+        )
+
+    def _call_each(self, function: Batch, asked: list[Any]) -> Awaitable[list[dict[str, Any]]]:
+        return all_of([self._call_one(function, item) for item in asked])
+
+    async def _call_one(self, function: Batch, item: Any) -> dict[str, Any]:
+        try:
+            (answer,) = await function.call(self._csi, [item], self._context)
+        except Exception as error:
+            return {"error": problem(error, self._scope)}
+        return {"ok": answer}
+
+    async def _send_json(self, answer: Awaitable[Any], *headers: tuple[bytes, bytes]) -> None:
+        async with CancelledOnDisconnect(self._receive):
+            body = msgspec.json.encode(await answer)
+        head = [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(body)),
+            *headers,
+        ]
+        await self._send({"type": "http.response.start", "status": 200, "headers": head})
+        await self._send({"type": "http.response.body", "body": body})

@@ -1,0 +1,148 @@
+"""Drivers as the settings want them. With ``kernel`` the only module that knows them all."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from pharia_kernel.config.inference import InferenceProvider
+from pharia_kernel.config.namespaces import NamespaceConfig, TeamOwnedNamespace
+from pharia_kernel.config.settings import Settings
+from pharia_kernel.config.tools import McpServer
+from pharia_kernel.drivers.chunking import Chunker
+from pharia_kernel.drivers.inference.aleph_alpha import AlephAlphaDriver
+from pharia_kernel.drivers.inference.base import InferenceDriver
+from pharia_kernel.drivers.inference.credentials import CallersToken, ConfiguredToken
+from pharia_kernel.drivers.inference.local import LocalDriver
+from pharia_kernel.drivers.inference.openai import OpenAiDriver
+from pharia_kernel.drivers.inference.router import Route, Router
+from pharia_kernel.drivers.tokenizers.base import TokenizerSource
+from pharia_kernel.drivers.tokenizers.catalogue import Tokenizers
+from pharia_kernel.drivers.tokenizers.configured import ConfiguredTokenizers, OpenAiTokenizers
+from pharia_kernel.drivers.tokenizers.provider import ProviderTokenizers
+from pharia_kernel.drivers.tokenizers.splitting import Splitters
+from pharia_kernel.drivers.tools.native import NATIVE_TOOLS
+from pharia_kernel.drivers.tools.toolbox import Toolbox
+
+if TYPE_CHECKING:
+    from pharia_kernel.drivers.tools.mcp import McpServers
+
+log = logging.getLogger("pharia_kernel.initialization")
+
+
+class CannotStart(Exception):
+    """A setting can't be acted on; the message says which and why."""
+
+
+# --- inference ------------------------------------------------------------------------------------
+
+
+def inference(settings: Settings) -> InferenceDriver | None:
+    """Raises ``CannotStart``."""
+    providers = _providers(settings)
+    if not providers:
+        log.warning("no inference provider is configured: skills that use inference will fail")
+        return None
+    default = settings.default_inference_provider or _default_provider(settings, providers)
+    log.info("inference providers: %s; default: %s", ", ".join(providers), default)
+    if len(providers) == 1 and default and not settings.inference_models:
+        return providers[default]
+    routes = [
+        Route(model, route.provider, route.model)
+        for model, route in settings.inference_models.items()
+    ]
+    return Router(providers, routes, default)
+
+
+def _providers(settings: Settings) -> dict[str, InferenceDriver]:
+    providers: dict[str, InferenceDriver] = {}
+    if settings.inference_url:
+        providers["aleph-alpha"] = AlephAlphaDriver(settings.inference_url)
+    if settings.openai_inference:
+        token = ConfiguredToken(settings.openai_inference.token.get_secret_value())
+        providers["openai"] = OpenAiDriver(settings.openai_inference.url, token)
+    for name, config in settings.inference_providers.items():
+        try:
+            providers[name] = _provider(config)
+        except ValueError as error:
+            raise CannotStart(f"`inference-providers.{name}`: {error}") from error
+    return providers
+
+
+def _provider(config: InferenceProvider) -> InferenceDriver:
+    if config.model_file is not None:
+        return LocalDriver(
+            config.model_file, parallel=config.parallel or 4, context=config.context or 4096
+        )
+    assert config.url is not None  # the settings are checked
+    configured = ConfiguredToken(config.token.get_secret_value()) if config.token else None
+    if config.type == "aleph-alpha":
+        return AlephAlphaDriver(config.url, configured)
+    return OpenAiDriver(config.url, configured or CallersToken())
+
+
+def _default_provider(settings: Settings, providers: dict[str, InferenceDriver]) -> str | None:
+    """The original's rule first: Aleph Alpha, then OpenAI. Else the only one there is."""
+    for name, configured in (
+        ("aleph-alpha", settings.inference_url),
+        ("openai", settings.openai_inference),
+    ):
+        if configured:
+            return name
+    return next(iter(providers)) if len(providers) == 1 else None
+
+
+# --- chunking -------------------------------------------------------------------------------------
+
+
+def chunker(settings: Settings) -> Chunker:
+    splitters = Splitters(settings.engines)
+    sources: list[TokenizerSource] = [ConfiguredTokenizers(settings.tokenizers)]
+    if settings.inference_url:
+        sources.append(ProviderTokenizers(settings.inference_url))
+    sources.append(OpenAiTokenizers())
+    return Chunker(Tokenizers(sources, splitters.check), splitters)
+
+
+# --- tools ----------------------------------------------------------------------------------------
+
+
+def mcp_servers(settings: Settings) -> McpServers | None:
+    """Configured, not started; none if no namespace has a server."""
+    configured = {name: mcp_servers_of(config) for name, config in settings.namespaces.items()}
+    if not any(configured.values()):
+        return None
+    # The SDK takes half a second to import, which most kernels need not wait for.
+    from pharia_kernel.drivers.tools.mcp import McpServerConfig, McpServers
+
+    mcp = McpServers()
+    for name, servers in configured.items():
+        mcp.configure(
+            name,
+            [
+                McpServerConfig(
+                    url=server.url,
+                    headers={
+                        key: value.get_secret_value() for key, value in server.headers.items()
+                    },
+                    token=server.token.get_secret_value() if server.token else None,
+                    timeout=server.timeout,
+                )
+                for server in servers
+            ],
+        )
+    return mcp
+
+
+def mcp_servers_of(config: NamespaceConfig) -> list[McpServer]:
+    return [] if isinstance(config, TeamOwnedNamespace) else config.mcp_servers
+
+
+def toolbox(settings: Settings, mcp: McpServers | None, builtin_namespace: str) -> Toolbox:
+    """Native tools of all namespaces, and what ``mcp`` has."""
+    box = Toolbox(mcp)
+    if settings.test_skills:
+        box.set_native(builtin_namespace, NATIVE_TOOLS)
+    for name, config in settings.namespaces.items():
+        box.set_native(name, [] if isinstance(config, TeamOwnedNamespace) else config.native_tools)
+    return box
