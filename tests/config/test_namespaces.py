@@ -15,6 +15,7 @@ from pharia_kernel.config import (
     TeamOwnedNamespace,
     WatchNamespace,
 )
+from pharia_kernel.config.tools import McpServer
 
 from .conftest import Load, Problems
 
@@ -30,7 +31,7 @@ def test_watched_directory(load: Load) -> None:
     """
     assert load(toml).namespaces["dev"] == WatchNamespace(
         directory=Path("skills"),
-        mcp_servers=["http://localhost:8000/mcp"],
+        mcp_servers=[McpServer(url="http://localhost:8000/mcp")],
         native_tools=["add", "subtract", "saboteur"],
     )
 
@@ -212,7 +213,7 @@ def test_mcp_servers_with_credentials(load: Load) -> None:
         directory = "x"
         mcp-servers = [
             "http://plain/mcp",
-            { url = "http://closed/mcp", token = "hunter2", timeout = "5s", headers = { A = "hunter3" } },
+            { url = "http://c", token = "hunter2", timeout = "5s", headers = { A = "hunter3" } },
         ]
         """
     )
