@@ -15,6 +15,7 @@ from pharia_kernel.config.describe import toml_value
 from pharia_kernel.config.inference import InferenceProvider, ModelRoute
 from pharia_kernel.config.namespaces import HIDDEN, NAMESPACE_KEYS, ChatSkillEntry
 from pharia_kernel.config.problems import ConfigError, Problem
+from pharia_kernel.config.retrieval import DocumentIndex
 from pharia_kernel.config.settings import OpenAiInference, Settings, default_cache_dir
 from pharia_kernel.config.sources import (
     Given,
@@ -34,6 +35,7 @@ _TABLE_MODELS: dict[str | int, type[Table]] = {
     "openai-inference": OpenAiInference,
     "inference-providers": InferenceProvider,
     "inference-models": ModelRoute,
+    "document-index": DocumentIndex,
 }
 _CACHE_DIR = ("wasmtime-cache-dir",)
 _LONGEST_VALUE = 200

@@ -19,6 +19,7 @@ from pharia_kernel.config.namespaces import (
     OciRegistryConfig,
     TeamOwnedNamespace,
 )
+from pharia_kernel.config.retrieval import DocumentIndex
 from pharia_kernel.config.sources import KeyPath, Origin
 from pharia_kernel.config.values import (
     Address,
@@ -129,6 +130,8 @@ class Settings(Table):
     tokenizers: dict[str, TokenizerSetting] = Field(default_factory=dict)
     """Model to ``tokenizer.json`` or ``tiktoken:ENCODING``."""
     document_index_url: HttpUrl | None = None
+    """A Document Index API elsewhere; wins over ``document_index``."""
+    document_index: DocumentIndex | None = None
     authorization_url: HttpUrl | None = None
 
     # --- skills ---
@@ -222,9 +225,8 @@ class Settings(Table):
         return [*self._inert_settings(), *self._inert_namespaces()]
 
     def _inert_settings(self) -> Iterator[str]:
-        for name in ("document_index_url", "otel_endpoint"):
-            if getattr(self, name) is not None:
-                yield _inert(name)
+        if self.otel_endpoint is not None:
+            yield _inert("otel_endpoint")
         for name in ("otel_sampling_ratio", "otel_gen_ai_content_capture"):
             if getattr(self, name) != type(self).model_fields[name].default:
                 yield _inert(name)

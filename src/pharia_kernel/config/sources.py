@@ -29,12 +29,14 @@ TABLES = {
     "inference-providers": 3,
     "inference-models": 2,
     "tokenizers": 2,
+    "document-index": 2,
     "namespaces": 3,
 }
 """Length of a key's path inside the tables; everything else is a key on the top level."""
 _SECRETS = {
     ("openai-inference", "token"),
     ("inference-providers", "token"),
+    ("document-index", "qdrant-api-key"),
     ("namespaces", "registry-password"),
     ("namespaces", "config-access-token"),
 }
