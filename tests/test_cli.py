@@ -75,15 +75,15 @@ def test_serve_puts_dotenv_into_the_environment(served: list[Settings], tmp_path
 
 
 def test_serve_warns(served: list[Settings]) -> None:
-    result = run("serve", DOCUMENT_INDEX_URL="http://index", LOG_FORMAT="json")
+    result = run("serve", OTEL_ENDPOINT="http://otel", LOG_FORMAT="json")
     assert len(served) == 1
     entry = json.loads(result.stderr)
     assert (entry["level"], entry["logger"]) == ("warn", "pharia_kernel.config")
-    assert entry["message"] == "`document-index-url` is not supported yet: it has no effect."
+    assert entry["message"] == "`otel-endpoint` is not supported yet: it has no effect."
 
 
 def test_serve_keeps_warnings_to_itself_if_told_so(served: list[Settings]) -> None:
-    result = run("serve", DOCUMENT_INDEX_URL="http://index", LOG_LEVEL="error")
+    result = run("serve", OTEL_ENDPOINT="http://otel", LOG_LEVEL="error")
     assert (len(served), result.stderr) == (1, "")
 
 

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from pharia_kernel import config
+from pharia_kernel import config, documents_cli
 from pharia_kernel.config.sources import find_dotenv, parse_dotenv
 from pharia_kernel.telemetry import logs
 
@@ -21,6 +21,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_show_locals=False,  # they would print secrets
 )
+
+app.add_typer(documents_cli.app, name="documents")
 
 Address = Annotated[
     str | None,

@@ -8,10 +8,11 @@ import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 import uvloop
+from fastapi import APIRouter
 from starlette.types import ASGIApp
 
 from pharia_kernel import wiring
@@ -24,8 +25,9 @@ from pharia_kernel.engine.compiler import CompilerProcess, CompilerSettings
 from pharia_kernel.engine.pool import Pool, PoolSettings
 from pharia_kernel.engine.process import EngineSettings
 from pharia_kernel.errors import KernelError
+from pharia_kernel.shell import documents
 from pharia_kernel.shell.app import create_app
-from pharia_kernel.shell.auth import Authorizer, authorizer
+from pharia_kernel.shell.auth import ApiToken, Authorizer, authorizer
 from pharia_kernel.shell.serve import AddressUnavailable
 from pharia_kernel.shell.serve import serve as serve_http
 from pharia_kernel.skills.builtin import NAMESPACE as BUILTIN_NAMESPACE
@@ -34,6 +36,9 @@ from pharia_kernel.skills.namespaces import Namespaces
 from pharia_kernel.skills.runtime import SkillRuntime
 from pharia_kernel.skills.store import SkillStore
 from pharia_kernel.telemetry import logs
+
+if TYPE_CHECKING:
+    from pharia_kernel.drivers.retrieval.local.index import LocalDocumentIndex
 
 log = logging.getLogger("pharia_kernel.initialization")
 
@@ -50,7 +55,10 @@ class Kernel:
         self._language = LanguageSelector()
         self._mcp = wiring.mcp_servers(settings)
         self._toolbox = wiring.toolbox(settings, self._mcp, BUILTIN_NAMESPACE)
-        self._csi = CsiService(self._inference, self._toolbox, self._chunker, self._language)
+        self._retrieval = wiring.retrieval(settings, self._chunker)
+        self._csi = CsiService(
+            self._inference, self._toolbox, self._chunker, self._language, self._retrieval
+        )
         self._pool = Pool(_pool_settings(settings))
         self._store = SkillStore(
             CompilerProcess(_compiler_settings(settings)),
@@ -83,12 +91,33 @@ class Kernel:
             auth=self._auth,
             settings=self._settings,
             version=version("pharia-kernel"),
+            documents=self._document_routes,
+        )
+
+    @property
+    def _document_routes(self) -> Callable[[ApiToken], APIRouter] | None:
+        """Only an index of our own can be managed here."""
+        index, config = self._retrieval, self._settings.document_index
+        if index is None or config is None or self._settings.document_index_url:
+            return None
+        local = cast("LocalDocumentIndex", index)
+        return lambda token: documents.router(
+            documents.DocumentRoutes(
+                local, token, self._settings.max_body_size, config.embedding_model
+            )
         )
 
     async def __aenter__(self) -> Kernel:
         """Start the parts in the background: ``/ready`` tells how far they are."""
         # Closed in reverse order, each whatever becomes of the others.
-        drivers = (self._auth, self._language, self._chunker, self._inference, self._mcp)
+        drivers = (
+            self._auth,
+            self._language,
+            self._chunker,
+            self._retrieval,
+            self._inference,
+            self._mcp,
+        )
         for part in (*drivers, self._pool, self._store, self.skills, self._namespaces):
             if part:
                 self._running.push_async_callback(part.close)
@@ -98,6 +127,8 @@ class Kernel:
         }
         if self._mcp:
             starts["MCP servers"] = self._mcp.start
+        if start_retrieval := getattr(self._retrieval, "start", None):
+            starts["document index"] = start_retrieval
         starting = [asyncio.create_task(_start(name, start)) for name, start in starts.items()]
         self._running.push_async_callback(_cancel, starting)
         return self

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pharia_kernel.config.inference import InferenceProvider
 from pharia_kernel.config.namespaces import NamespaceConfig, TeamOwnedNamespace
+from pharia_kernel.config.retrieval import DocumentIndex
 from pharia_kernel.config.settings import Settings
 from pharia_kernel.config.tools import McpServer
 from pharia_kernel.drivers.chunking import Chunker
@@ -16,6 +17,8 @@ from pharia_kernel.drivers.inference.credentials import CallersToken, Configured
 from pharia_kernel.drivers.inference.local import LocalDriver
 from pharia_kernel.drivers.inference.openai import OpenAiDriver
 from pharia_kernel.drivers.inference.router import Route, Router
+from pharia_kernel.drivers.retrieval.base import RetrievalDriver
+from pharia_kernel.drivers.retrieval.remote import RemoteDocumentIndex
 from pharia_kernel.drivers.tokenizers.base import TokenizerSource
 from pharia_kernel.drivers.tokenizers.catalogue import Tokenizers
 from pharia_kernel.drivers.tokenizers.configured import ConfiguredTokenizers, OpenAiTokenizers
@@ -102,6 +105,50 @@ def chunker(settings: Settings) -> Chunker:
         sources.append(ProviderTokenizers(settings.inference_url))
     sources.append(OpenAiTokenizers())
     return Chunker(Tokenizers(sources, splitters.check), splitters)
+
+
+# --- retrieval ------------------------------------------------------------------------------------
+
+
+def retrieval(settings: Settings, chunker: Chunker) -> RetrievalDriver | None:
+    """Raises ``CannotStart``."""
+    if settings.document_index_url:
+        return RemoteDocumentIndex(settings.document_index_url)
+    config = settings.document_index
+    if config is None:
+        return None
+    # The Qdrant client takes a second to import.
+    from pharia_kernel.drivers.retrieval.local.embedding import OpenAiEmbedders
+    from pharia_kernel.drivers.retrieval.local.index import LocalDocumentIndex
+    from pharia_kernel.drivers.retrieval.local.vectors import QdrantServer
+
+    url, token = _embedding_endpoint(settings, config)
+    qdrant = None
+    if config.qdrant_url:
+        key = config.qdrant_api_key
+        qdrant = QdrantServer(config.qdrant_url, key.get_secret_value() if key else None)
+    embedders = OpenAiEmbedders(url, ConfiguredToken(token))
+    return LocalDocumentIndex(config.directory, embedders, chunker, qdrant=qdrant)
+
+
+def _embedding_endpoint(settings: Settings, config: DocumentIndex) -> tuple[str, str]:
+    """URL and token of the provider that embeds: the one that is named, or the only one."""
+    suitable = {
+        name: (provider.url, provider.token.get_secret_value())
+        for name, provider in settings.inference_providers.items()
+        if provider.type == "openai" and provider.url and provider.token
+    }
+    if settings.openai_inference:
+        single = settings.openai_inference
+        suitable["openai"] = (single.url, single.token.get_secret_value())
+    name = config.embedding_provider or (next(iter(suitable)) if len(suitable) == 1 else None)
+    if name not in suitable:
+        known = ", ".join(suitable) or "none"
+        raise CannotStart(
+            "`document-index.embedding-provider` must name an inference provider of type "
+            f"`openai`; there are: {known}"
+        )
+    return suitable[name]
 
 
 # --- tools ----------------------------------------------------------------------------------------

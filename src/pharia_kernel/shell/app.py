@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -14,7 +14,16 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pharia_kernel.csi.api import Csi
-from pharia_kernel.shell import cache, docs, health, openapi, problems, skills, tools
+from pharia_kernel.shell import (
+    cache,
+    docs,
+    document_paths,
+    health,
+    openapi,
+    problems,
+    skills,
+    tools,
+)
 from pharia_kernel.shell.auth import ApiToken, Authorizer
 from pharia_kernel.shell.csi import CsiCalls
 from pharia_kernel.shell.csi import docs as csi_docs
@@ -30,14 +39,23 @@ _COMPRESSION_LEVEL = 4
 
 
 def create_app(
-    *, skills: Skills, csi: Csi, auth: Authorizer, settings: ShellSettings, version: str
+    *,
+    skills: Skills,
+    csi: Csi,
+    auth: Authorizer,
+    settings: ShellSettings,
+    version: str,
+    documents: Callable[[ApiToken], APIRouter] | None = None,
 ) -> ASGIApp:
-    """Everything that the kernel serves on its main port. ``version`` is the kernel's own."""
+    """Everything that the kernel serves on its main port. ``version`` is the kernel's own.
+
+    ``documents`` makes the routes of the built-in document index, if there is one.
+    """
     hot: list[Runs | CsiCalls] = [
         Runs(skills, auth, settings.max_body_size),
         CsiCalls(csi, auth, settings.max_body_size),
     ]
-    resources = _resources(skills, auth, version)
+    resources = _resources(skills, auth, version, documents)
     app: ASGIApp = GZipMiddleware(
         Problems(_Routes(hot, resources)),
         minimum_size=_COMPRESS_FROM,
@@ -57,6 +75,9 @@ class _Routes:
         if scope["type"] != "http":
             await self._resources(scope, receive, send)
             return
+        if document_scope := document_paths.undecoded(scope):
+            await self._resources(document_scope, receive, send)
+            return
         if b"%2f" in scope.get("raw_path", b"").lower():
             # Decoded it would pass for a separator, but no name contains one.
             raise HTTPException(404)
@@ -70,7 +91,12 @@ class _Routes:
             await self._resources(scope, receive, send)
 
 
-def _resources(skills_layer: Skills, auth: Authorizer, version: str) -> FastAPI:
+def _resources(
+    skills_layer: Skills,
+    auth: Authorizer,
+    version: str,
+    documents: Callable[[ApiToken], APIRouter] | None,
+) -> FastAPI:
     app = FastAPI(
         title=openapi.TITLE,
         version=version,
@@ -92,6 +118,8 @@ def _resources(skills_layer: Skills, auth: Authorizer, version: str) -> FastAPI:
     app.include_router(tools.router(skills_layer, token))
     app.include_router(cache.router(skills_layer, token))
     app.include_router(health.router(skills_layer))
+    if documents:
+        app.include_router(documents(token))
     app.include_router(docs.router(document))
     return app
 
@@ -101,7 +129,7 @@ def _with_cors(app: ASGIApp, settings: ShellSettings) -> ASGIApp:
     return CORSMiddleware(
         app,
         allow_origins=settings.cors_allow_origins,
-        allow_methods=["GET", "HEAD", "POST", "DELETE"],
+        allow_methods=["GET", "HEAD", "POST", "PUT", "DELETE"],
         allow_headers=["*"],
         expose_headers=["Preference-Applied", "Retry-After", "WWW-Authenticate"],
     )

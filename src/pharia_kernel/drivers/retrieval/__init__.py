@@ -1,0 +1,1 @@
+"""Document indexes: a remote one, and one that the kernel has built in."""

@@ -1,0 +1,1 @@
+"""The built-in document index: documents in SQLite, their sections as vectors in Qdrant."""
