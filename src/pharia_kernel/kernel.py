@@ -7,6 +7,7 @@ import logging
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, cast
 
@@ -61,7 +62,7 @@ class Kernel:
         )
         self._pool = Pool(_pool_settings(settings))
         self._store = SkillStore(
-            CompilerProcess(_compiler_settings(settings)),
+            CompilerProcess(_compiler_settings(settings), self._pool.holds),
             self._pool,
             cache_size=settings.skill_cache_size,
             compile_jobs=settings.compile_jobs,
@@ -79,8 +80,9 @@ class Kernel:
             system_calls=GuestCalls,
             tools=self._tools,
             mcp_servers=self._mcp_servers,
-            components={"engines": self._pool.statistics, "mcp_servers": self._mcp_health},
+            components=self._components,
         )
+        self._index_state: dict[str, Any] = {"ready": False}
         self._running = AsyncExitStack()
 
     @property
@@ -97,15 +99,20 @@ class Kernel:
     @property
     def _document_routes(self) -> Callable[[ApiToken], APIRouter] | None:
         """Only an index of our own can be managed here."""
-        index, config = self._retrieval, self._settings.document_index
-        if index is None or config is None or self._settings.document_index_url:
+        index, config = self._own_index, self._settings.document_index
+        if index is None or config is None:
             return None
-        local = cast("LocalDocumentIndex", index)
         return lambda token: documents.router(
             documents.DocumentRoutes(
-                local, token, self._settings.max_body_size, config.embedding_model
+                index, token, self._settings.max_body_size, config.embedding_model
             )
         )
+
+    @property
+    def _own_index(self) -> LocalDocumentIndex | None:
+        if self._settings.document_index is None or self._settings.document_index_url:
+            return None
+        return cast("LocalDocumentIndex", self._retrieval)
 
     async def __aenter__(self) -> Kernel:
         """Start the parts in the background: ``/ready`` tells how far they are."""
@@ -127,8 +134,8 @@ class Kernel:
         }
         if self._mcp:
             starts["MCP servers"] = self._mcp.start
-        if start_retrieval := getattr(self._retrieval, "start", None):
-            starts["document index"] = start_retrieval
+        if index := self._own_index:
+            starts["document index"] = partial(self._start_index, index)
         starting = [asyncio.create_task(_start(name, start)) for name, start in starts.items()]
         self._running.push_async_callback(_cancel, starting)
         return self
@@ -145,6 +152,21 @@ class Kernel:
         if config is None:
             return None
         return sorted(without_credentials(server.url) for server in wiring.mcp_servers_of(config))
+
+    @property
+    def _components(self) -> dict[str, Callable[[], dict[str, Any]]]:
+        components = {"engines": self._pool.statistics, "mcp_servers": self._mcp_health}
+        if self._own_index:
+            components["document_index"] = lambda: self._index_state
+        return components
+
+    async def _start_index(self, index: LocalDocumentIndex) -> None:
+        try:
+            await index.start()
+        except OSError as error:
+            self._index_state = {"ready": False, "error": str(error)}
+            raise
+        self._index_state = {"ready": True}
 
     def _mcp_health(self) -> dict[str, Any]:
         """A server that fails is its namespaces' trouble, not a reason to take the kernel out."""
@@ -184,7 +206,8 @@ def _pool_settings(settings: Settings) -> PoolSettings:
 
 def _compiler_settings(settings: Settings) -> CompilerSettings:
     return CompilerSettings(
-        directory=settings.wasmtime_cache_dir,
+        # Engines and compilers have another working directory.
+        directory=settings.wasmtime_cache_dir.absolute(),
         capacity=settings.artifact_cache_size,
         jobs=settings.compile_jobs,
         timeout=settings.compile_timeout,

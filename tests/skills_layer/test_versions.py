@@ -2,14 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import AbstractAsyncContextManager
 
 import pytest
 
-from pharia_kernel.engine.api import Artifact
 from pharia_kernel.errors import CompileFailed, EngineLost
 from pharia_kernel.skills.registry.base import Blob, Snapshot
-from pharia_kernel.skills.versions import ContentChanged, Read, Version, Versions
+from pharia_kernel.skills.versions import ContentChanged, Loan, Read, Version, Versions
 from tests.skills_layer.support import MemoryCompiler, MemoryPool, digest_of, eventually
 
 
@@ -30,11 +28,11 @@ class Shelf:
     async def acquire(self, name: str) -> Version:
         return await self.versions.acquire(digest_of(name), self.read(name))
 
-    def use(self, version: Version) -> AbstractAsyncContextManager[Artifact]:
-        return self.versions.use(version, self.read(self.compiler.texts[version.digest]))
+    async def lend(self, version: Version) -> Loan:
+        return await self.versions.lend(version, self.read(self.compiler.texts[version.digest]))
 
     async def touch(self, version: Version) -> None:
-        async with self.use(version):
+        with await self.lend(version):
             pass
 
 
@@ -62,9 +60,9 @@ async def test_the_least_recently_used_makes_room(shelf: Shelf) -> None:
 
 async def test_what_runs_is_never_unloaded(shelf: Shelf) -> None:
     a, b = await shelf.acquire(A), await shelf.acquire(B)
-    async with shelf.use(a), shelf.use(b):
+    with await shelf.lend(a), await shelf.lend(b):
         c = await shelf.acquire(C)
-        async with shelf.use(c):
+        with await shelf.lend(c):
             assert shelf.pool.loaded == {A, B, C}
     await eventually(lambda: len(shelf.pool.loaded) == 2)
     assert C in shelf.pool.loaded
@@ -108,14 +106,13 @@ async def test_a_lost_artifact_whose_source_has_changed(shelf: Shelf) -> None:
     await shelf.acquire(C)
     shelf.compiler.artifacts.clear()
     with pytest.raises(ContentChanged):
-        async with shelf.versions.use(a, shelf.read("function:other")):
-            pass
+        await shelf.versions.lend(a, shelf.read("function:other"))
     assert a.runs == 0
 
 
 async def test_released_versions_are_forgotten(shelf: Shelf) -> None:
     a = await shelf.acquire(A)
-    async with shelf.use(a):
+    with await shelf.lend(a):
         shelf.versions.release(a)
         assert shelf.pool.loaded == {A}
     await eventually(lambda: not shelf.pool.loaded)
@@ -126,8 +123,8 @@ async def test_acquiring_what_is_just_being_unloaded(shelf: Shelf) -> None:
     a = await shelf.acquire(A)
     shelf.versions.release(a)
     again = await shelf.acquire(A)
-    async with shelf.use(again) as artifact:
-        assert artifact.digest == digest_of(A)
+    with await shelf.lend(again) as loan:
+        assert loan.artifact.digest == digest_of(A)
         assert shelf.pool.loaded == {A}
 
 
@@ -181,7 +178,7 @@ async def test_a_waiter_cancelled_while_loading_leaves_no_component_behind(shelf
 
 async def test_evicting_waits_for_runs(shelf: Shelf) -> None:
     a = await shelf.acquire(A)
-    async with shelf.use(a):
+    with await shelf.lend(a):
         assert shelf.versions.evict(a)
         assert shelf.pool.loaded == {A}
     await eventually(lambda: not shelf.pool.loaded)

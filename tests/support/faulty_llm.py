@@ -96,7 +96,8 @@ async def running_faulty_llm(default: Behaviour | None = None) -> AsyncGenerator
 
 def _app(llm: FaultyLlm) -> web.Application:
     app = web.Application(client_max_size=64 * 1024 * 1024)
-    app.router.add_post("/v1/chat/completions", llm.handle)
+    for path in ("/v1/chat/completions", "/v1/completions"):
+        app.router.add_post(path, llm.handle)
     return app
 
 

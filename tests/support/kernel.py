@@ -218,7 +218,7 @@ class KernelProcess:
     def tracebacks(self) -> list[str]:
         """Parts of the log that only programming errors leave."""
         logged = [str(entry["exception"]) for entry in self.entries() if "exception" in entry]
-        return [*logged, *re.findall("Traceback.*", self.log(), re.S)]
+        return [*logged, *re.findall("^Traceback.*", self.log(), re.S | re.M)]
 
     def messages(self) -> list[str]:
         return [entry["message"] for entry in self.entries()]

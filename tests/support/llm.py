@@ -46,11 +46,15 @@ def llm() -> Iterator[Llm]:
 
 
 @contextlib.contextmanager
-def running_llm() -> Iterator[Llm]:
-    """The server, ready to answer; it ends with the block, or with this process."""
+def running_llm(*, embeddings: bool = False) -> Iterator[Llm]:
+    """The server, ready to answer; it ends with the block, or with this process.
+
+    With ``embeddings`` it has OpenAI's route for them too.
+    """
     model = cached_model(_ROOT / ".pytest_cache" / "tiny-llm")
     token = secrets.token_hex(8)
     command = [sys.executable, "-m", "tests.support.llm", "--model", str(model), "--token", token]
+    command += ["--embeddings"] if embeddings else []
     with (
         tempfile.TemporaryFile() as log,
         subprocess.Popen(
@@ -95,7 +99,7 @@ def _healthy(address: str) -> bool:
         return False
 
 
-def _serve(model: str, token: str) -> None:
+def _serve(model: str, token: str, embeddings: bool) -> None:
     """Serve on a free loopback port, print the address, end when the standard input is closed."""
     import xllamacpp  # type: ignore[import-untyped]
 
@@ -110,6 +114,10 @@ def _serve(model: str, token: str) -> None:
     params.cpuparams.n_threads = 1
     params.cpuparams_batch.n_threads = 1
     params.warmup = False
+    if embeddings:
+        params.embedding = True
+        # Other ways of pooling limit a text to one physical batch.
+        params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_LAST
     server = xllamacpp.Server(params)
     print(server.listening_address, flush=True)
     sys.stdin.buffer.read()
@@ -119,5 +127,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=_serve.__doc__)
     parser.add_argument("--model", required=True)
     parser.add_argument("--token", required=True)
+    parser.add_argument("--embeddings", action="store_true")
     arguments = parser.parse_args()
-    _serve(arguments.model, arguments.token)
+    _serve(arguments.model, arguments.token, arguments.embeddings)

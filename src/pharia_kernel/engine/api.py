@@ -56,6 +56,11 @@ class Compiler(Protocol):
         """The verified artifact, if the cache holds it. Takes milliseconds, never compiles."""
         ...
 
+    async def discard(self, digest: str) -> None:
+        """Forget a cached artifact that the engines can't load after all, such as one that was
+        compiled on a machine with another processor."""
+        ...
+
 
 class BeginAttributes(Struct, frozen=True):
     role: str | None = None

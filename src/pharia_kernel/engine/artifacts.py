@@ -12,6 +12,7 @@ partner, which the next start removes.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import logging
@@ -27,6 +28,7 @@ import blake3
 import msgspec
 from msgspec import Struct
 
+from pharia_kernel.engine import retype
 from pharia_kernel.engine.api import Artifact, ComponentInfo
 from pharia_kernel.engine.surface import NEWEST
 
@@ -55,8 +57,13 @@ class ArtifactCache:
         configuration."""
         self._directory = directory
         self._capacity = capacity
-        self._fingerprint = f"{fingerprint}+{platform.machine()}+{max(NEWEST.values())}"
+        parts = (fingerprint, retype.RECIPE, platform.machine(), max(NEWEST.values()))
+        self._fingerprint = "+".join(parts)
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with contextlib.suppress(
+            PermissionError
+        ):  # another's: a volume, whose rights are set there
+            directory.chmod(0o700)
         self._secret = self._read_secret()
         self._remove_leftovers()
 
@@ -71,8 +78,10 @@ class ArtifactCache:
         path, sidecar_path = self._paths(digest)
         try:
             sidecar = msgspec.json.decode(sidecar_path.read_bytes(), type=_Sidecar)
-            intact = hmac.compare_digest(sidecar.mac, self._mac(path, sidecar.facts))
-        except FileNotFoundError:
+            expected = self._mac(path, sidecar.facts)
+            intact = hmac.compare_digest(sidecar.mac.encode(), expected.encode())
+            os.utime(sidecar_path)
+        except FileNotFoundError:  # or another kernel has just removed it
             return None
         except (OSError, msgspec.MsgspecError) as error:
             log.warning("artifact of %s is unreadable and is compiled again: %s", digest, error)
@@ -81,7 +90,6 @@ class ArtifactCache:
             log.warning("artifact of %s is corrupt or foreign and is compiled again", digest)
             self.discard(digest)
             return None
-        os.utime(sidecar_path)
         return Artifact(digest, path, sidecar.facts.size, sidecar.facts.info)
 
     def store(self, digest: str, temporary: Path, info: ComponentInfo) -> Artifact:
@@ -128,17 +136,22 @@ class ArtifactCache:
 
     def _read_secret(self) -> bytes:
         path = self._directory / "key"
-        try:
+        size = blake3.blake3.key_size
+        with contextlib.suppress(FileNotFoundError):
             secret = path.read_bytes()
-            if len(secret) == blake3.blake3.key_size:
+            if len(secret) == size:
                 return secret
-        except FileNotFoundError:
-            pass
-        secret = secrets.token_bytes(blake3.blake3.key_size)
+            path.unlink()  # damaged, and with it all artifacts
         temporary = self.temporary()  # created for the owner alone
-        temporary.write_bytes(secret)
-        temporary.replace(path)
-        return secret
+        temporary.write_bytes(secrets.token_bytes(size))
+        try:
+            path.hardlink_to(temporary)
+        except FileExistsError:
+            pass  # another kernel was faster: use its key
+        except OSError:
+            temporary.replace(path)  # a file system without hard links
+        temporary.unlink(missing_ok=True)
+        return path.read_bytes()
 
     def _remove_leftovers(self) -> None:
         """What a kernel that was killed left behind. Another kernel's fresh temporary files are not

@@ -7,6 +7,7 @@ JSON ``{"code", "detail"}``. Anything else is the process's own trouble.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -17,10 +18,11 @@ from pathlib import Path
 from wasmtime import Engine, WasmtimeError
 from wasmtime.component import Component
 
-from pharia_kernel.engine import binding, sandbox
-from pharia_kernel.engine.guest import LinkError, LoadedComponent, Run
+from pharia_kernel.engine import binding, retype, sandbox, signatures
+from pharia_kernel.engine.guest import LoadedComponent, Run
 from pharia_kernel.engine.hostapi import HostApi
 from pharia_kernel.engine.protocol import Start, ToKernel
+from pharia_kernel.engine.signatures import SignatureMismatch
 from pharia_kernel.engine.surface import STREAM_OUTPUT
 from pharia_kernel.engine.values import UnsupportedType
 from pharia_kernel.errors import CompileFailed, SkillLoadError, UnsatisfiedImport
@@ -42,19 +44,29 @@ class _NoRuns:
 def compile_to(path: Path, wasm: bytes) -> None:
     """Compile, write, and check that every import is satisfied; raises ``SkillLoadError``."""
     engine = binding.new_engine(binding.EngineOptions(pooling=False))
+    rewritten = retype.with_text(wasm)
+    if rewritten is not wasm:
+        with contextlib.suppress(CompileFailed):
+            _compile(engine, path, rewritten, signatures.TEXT)
+            return
+    _compile(engine, path, wasm, signatures.BYTES)
+
+
+def _compile(engine: Engine, path: Path, wasm: bytes, payload: str) -> None:
     try:
         component = Component(engine, wasm)
     except WasmtimeError as error:
         raise CompileFailed(f"The component is not valid: {_first_lines(error)}") from None
     path.write_bytes(component.serialize())
-    check_links(engine, path)
+    check_links(engine, path, payload)
 
 
-def check_links(engine: Engine, path: Path) -> None:
-    """Instantiate until the first guest instruction: linking comes before that."""
+def check_links(engine: Engine, path: Path, payload: str) -> None:
+    """Check that the entries have inputs and outputs of type ``payload``, and instantiate until the
+    first guest instruction: linking comes before that."""
     try:
-        component = LoadedComponent(engine, str(path))
-    except (LinkError, UnsupportedType) as error:
+        component = LoadedComponent(engine, str(path), [payload])
+    except (SignatureMismatch, UnsupportedType) as error:
         raise CompileFailed(f"The skill's exports have unexpected types: {error}.") from None
     host = HostApi(engine, _NoRuns())
     quiet = binding.OutputCallback(lambda _run, _data: None)
@@ -63,8 +75,11 @@ def check_links(engine: Engine, path: Path) -> None:
     run = Run(start, component, engine, host.linker, number, (quiet, quiet))
     # A start function that never ends would hold us up: the epoch makes it yield, and that is
     # enough.
-    threading.Timer(1.0, binding.epoch_incrementer(engine)).start()
+    timer = threading.Timer(1.0, binding.epoch_incrementer(engine))
+    timer.start()
     unsatisfied = run.link()
+    timer.cancel()
+    timer.join()  # the engine may be gone after this
     run.close()
     if unsatisfied:
         raise UnsatisfiedImport(

@@ -10,6 +10,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
@@ -39,40 +40,47 @@ class CompilerSettings(Struct, frozen=True, kw_only=True):
     """Bytes."""
 
 
+class _Flight:
+    """A compilation, and how many wait for it."""
+
+    def __init__(self, task: asyncio.Task[Artifact]) -> None:
+        self.task = task
+        self.waiting = 0
+
+
 class CompilerProcess:
     """Implements ``engine.api.Compiler``."""
 
-    def __init__(self, settings: CompilerSettings) -> None:
-        """Raises ``OSError`` if the cache directory can't be used."""
+    def __init__(
+        self, settings: CompilerSettings, in_use: Callable[[Path], bool] = lambda _: False
+    ) -> None:
+        """``in_use`` tells of artifacts that must stay in the cache. Raises ``OSError`` if the
+        cache's directory can't be used."""
         self._settings = settings
         self._cache = ArtifactCache(
             settings.directory, settings.capacity, binding.config_fingerprint()
         )
         self._jobs = asyncio.Semaphore(settings.jobs)
-        self._flights: dict[str, asyncio.Task[Artifact]] = {}
-        self._waiting: dict[str, int] = {}
-        self._used: set[Path] = set()
+        self._flights: dict[str, _Flight] = {}
+        self._in_use = in_use
 
     async def cached(self, digest: str) -> Artifact | None:
-        artifact = await asyncio.to_thread(self._cache.find, digest)
-        if artifact:
-            self._used.add(artifact.path)
-        return artifact
+        return await asyncio.to_thread(self._cache.find, digest)
 
     async def compile(self, digest: str, wasm: bytes) -> Artifact:
         flight = self._flights.get(digest)
         if flight is None:
-            flight = asyncio.create_task(self._compile(digest, wasm))
+            flight = _Flight(asyncio.create_task(self._compile(digest, wasm)))
             self._flights[digest] = flight
-            flight.add_done_callback(lambda _: self._flights.pop(digest, None))
-        self._waiting[digest] = self._waiting.get(digest, 0) + 1
+        flight.waiting += 1
         try:
-            return await asyncio.shield(flight)
+            return await asyncio.shield(flight.task)
         finally:
-            self._waiting[digest] -= 1
-            if not self._waiting[digest]:
-                del self._waiting[digest]
-                flight.cancel()
+            flight.waiting -= 1
+            if not flight.waiting:
+                # From now on, who asks for the same begins anew.
+                del self._flights[digest]
+                flight.task.cancel()
 
     async def discard(self, digest: str) -> None:
         """Forget an artifact that turned out not to be loadable."""
@@ -85,8 +93,8 @@ class CompilerProcess:
             return artifact
         async with self._jobs:
             artifact = await self._compile_now(digest, wasm, info)
-        self._used.add(artifact.path)
-        await asyncio.to_thread(self._cache.trim, self._used.__contains__)
+        fresh = artifact.path  # will be in use in a moment
+        await asyncio.to_thread(self._cache.trim, lambda path: path == fresh or self._in_use(path))
         return artifact
 
     async def _compile_now(self, digest: str, wasm: bytes, info: ComponentInfo) -> Artifact:
@@ -117,12 +125,12 @@ class CompilerProcess:
                 stdout, stderr = await process.communicate()
         except TimeoutError:
             raise CompileFailed(
-                f"Compiling took longer than {self._settings.timeout:.0f} s (`compile-timeout`)."
+                f"Compiling took longer than {self._settings.timeout:g} s (`compile-timeout`)."
             ) from None
         finally:
             if process.returncode is None:
                 process.kill()
-                await process.wait()
+                await process.communicate()
         if process.returncode == _FAULT:
             raise _reported(stdout)
         if process.returncode:

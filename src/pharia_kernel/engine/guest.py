@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Sequence
 from typing import Any, cast
 
 import msgspec
 from wasmtime import Engine, WasmtimeError
-from wasmtime.component import Component, ComponentInstanceType, FuncType, Linker
+from wasmtime import component as wit
+from wasmtime.component import Component, ComponentInstanceType, Linker
 
-from pharia_kernel.engine import binding, surface, values
+from pharia_kernel.engine import binding, signatures, surface, values
 from pharia_kernel.engine.api import ComponentKind
 from pharia_kernel.engine.inspector import entry_interface, inspect_names
 from pharia_kernel.engine.protocol import Done, Outcome, Start
+from pharia_kernel.engine.signatures import SignatureMismatch
 
 WINDOW_ITEMS = 64
 WINDOW_BYTES = 1 << 20
@@ -28,14 +31,13 @@ _BACKTRACE = "wasm backtrace"
 """Part of wasmtime's text for errors that happened while the guest was executing."""
 
 
-class LinkError(Exception):
-    """The component's own types don't fit what it claims to be."""
-
-
 class LoadedComponent:
     """An artifact mapped into the process, and what is known of its functions."""
 
-    def __init__(self, engine: Engine, path: str) -> None:
+    def __init__(
+        self, engine: Engine, path: str, payloads: Sequence[str] = signatures.PAYLOADS
+    ) -> None:
+        """``payloads``: see ``signatures.checked``. Raises ``SignatureMismatch``."""
         self.component = Component.deserialize_file(engine, path)
         type_ = self.component.type
         info = inspect_names(list(type_.imports(engine)), list(type_.exports(engine)))
@@ -44,13 +46,21 @@ class LoadedComponent:
         exports = type_.exports(engine)
         interface = entry_interface(list(exports)) or ""
         index = self.component.get_export_index(interface)
-        functions = cast(ComponentInstanceType, exports[interface].ty).exports(engine)
-        self.entries = {
-            name: self.component.get_export_index(name, index)
-            for name in ("run", "metadata")
-            if name in functions
+        instance = exports[interface].ty
+        if not isinstance(instance, ComponentInstanceType):
+            raise SignatureMismatch(f"`{interface}` is not an interface")
+        types = {name: item.ty for name, item in instance.exports(engine).items()}
+        functions = signatures.checked(info, types, payloads)
+        self.entries = {name: self.component.get_export_index(name, index) for name in functions}
+        self.results = {
+            # checked: all have one
+            name: values.lifter(cast(wit.ValType, type_.result), decode=False)
+            for name, type_ in functions.items()
         }
-        self.results = {name: _result(functions[name].ty) for name in self.entries}
+        (_, input_), *_ = functions["run"].params
+        self.lower_input = (
+            values.lower_utf8 if isinstance(input_, wit.String) else values.lower_bytes
+        )
         self._converters: dict[str, tuple[list[values.Lifter], values.Lowerer | None]] = {}
 
     def converters(
@@ -69,12 +79,6 @@ class LoadedComponent:
             )
             self._converters[function] = found
         return found
-
-
-def _result(type_: Any) -> values.Lifter:
-    if not isinstance(type_, FuncType) or type_.result is None:
-        raise LinkError("an exported function has no result")
-    return values.lifter(type_.result)
 
 
 class Run:
@@ -162,7 +166,11 @@ class Run:
                 return "trapped", trap_text(error)
             if self._results is not None:
                 return self._returned(self._results)
-            self._call_entry()
+            try:
+                self._call_entry()
+            except UnicodeDecodeError as flaw:
+                text = f"it is not UTF-8: {flaw.reason} at byte {flaw.start}"
+                return "refused-invalid-input", text.encode()
         return None
 
     def _call_entry(self) -> None:
@@ -176,7 +184,7 @@ class Run:
         if self._start.entry == "metadata":
             return binding.Values(0)
         arguments = binding.Values(2 if self.component.streams else 1)
-        values.lower_bytes(self._start.input, arguments.address)
+        self.component.lower_input(self._start.input, arguments.address)
         if self.component.streams:
             handle = binding.own_resource(self._store.context, 1, self._stream_output_type)
             values.lower_handle(handle, arguments.address + binding.VAL_SIZE)
@@ -185,14 +193,14 @@ class Run:
     def _returned(self, results: binding.Values) -> tuple[Outcome, bytes]:
         value = values.lift_one(self.component.results[self._start.entry], results.address)
         if self._start.entry == "metadata":
+            if (description := value["description"]) is not None:
+                value["description"] = description.decode()
             return "returned", msgspec.msgpack.encode(value)
         status, payload = value
         if status == "ok":
             return "returned", payload or b""
         kind, message = payload
-        return (
-            "refused-internal" if kind == "internal" else "refused-invalid-input"
-        ), message.encode()
+        return "refused-internal" if kind == "internal" else "refused-invalid-input", message
 
     def close(self) -> None:
         """Drop the guest, wherever it stands."""

@@ -24,7 +24,8 @@ _MAGIC = b"\0asm"
 _COMPONENT = b"\x0d\0\x01\0"
 _MODULE = b"\x01\0\0\0"
 _IMPORTS, _EXPORTS = 10, 11
-_NAME = re.compile(r"(?P<interface>[^@]+)@(?P<version>\d+\.\d+\.\d+)(?:[-+].*)?")
+_NAME = re.compile(r"(?P<interface>[^@]+)@(?P<version>[0-9]{1,9}(?:\.[0-9]{1,9}){2})(?:[-+].*)?")
+_FIRST_WITH_STREAMS = (0, 3, 0)
 _KINDS = {
     f"{PACKAGE}/skill-handler": ComponentKind.FUNCTION,
     f"{PACKAGE}/message-stream": ComponentKind.MESSAGE_STREAM,
@@ -69,29 +70,41 @@ def names(wasm: bytes) -> tuple[list[str], list[str]]:
             f"not know; components have {_COMPONENT.hex()}."
         )
     try:
-        return _Reader(wasm).names()
-    except (IndexError, ValueError) as error:
+        return _Reader(wasm, len(header)).names()
+    except ValueError as error:
         raise CompileFailed(f"The component's binary is damaged: {error}.") from error
 
 
 def entry_interface(exports: list[str]) -> str | None:
     """The exported interface that makes the component a skill."""
-    for name in exports:
-        match = _NAME.fullmatch(name)
-        if match and match["interface"] in _KINDS:
-            return name
-    return None
+    return next((name for name in exports if _kind(name)), None)
+
+
+def _kind(name: str) -> tuple[ComponentKind, str] | None:
+    """Kind and version of an exported interface that makes a component a skill."""
+    match = _NAME.fullmatch(name)
+    kind = _KINDS.get(match["interface"]) if match else None
+    if match is None or kind is None:
+        return None
+    version = match["version"]
+    if kind is ComponentKind.MESSAGE_STREAM and _parse(version) < _FIRST_WITH_STREAMS:
+        return None
+    return kind, version
 
 
 def _world(exports: list[str]) -> ComponentInfo:
-    entry = entry_interface(exports)
-    match = _NAME.fullmatch(entry) if entry else None
-    if match:
-        return ComponentInfo(_KINDS[match["interface"]], _supported(match["version"]))
+    for name in exports:
+        if found := _kind(name):
+            kind, version = found
+            return ComponentInfo(kind, _supported(version))
     raise UnsupportedWorld(
         f"The component exports neither `{PACKAGE}/skill-handler` nor `{PACKAGE}/message-stream` "
-        "in any version"
-        + (f"; it exports {', '.join(f'`{name}`' for name in exports[:5])}." if exports else ".")
+        "in a version that has it"
+        + (
+            f"; it exports {', '.join(f'`{name[:100]}`' for name in exports[:5])}."
+            if exports
+            else "."
+        )
     )
 
 
@@ -128,9 +141,11 @@ def _offered(name: str, line: str) -> bool:
 
 
 class _Reader:
-    def __init__(self, data: bytes) -> None:
+    """Reads the whole of a component, or of one of its sections."""
+
+    def __init__(self, data: bytes, at: int = 0) -> None:
         self.data = data
-        self.at = 8
+        self.at = at
 
     def names(self) -> tuple[list[str], list[str]]:
         imports: list[str] = []
@@ -141,14 +156,19 @@ class _Reader:
             end = self.at + size
             if end > len(self.data):
                 raise ValueError(f"section {section} reaches beyond the end of the file")
-            if section == _IMPORTS:
-                imports += [self.import_() for _ in range(self.unsigned())]
-            elif section == _EXPORTS:
-                exports += [self.export() for _ in range(self.unsigned())]
+            if section in (_IMPORTS, _EXPORTS):
+                # A reader of its own: what lies in one section is not read as part of another.
+                content = _Reader(self.data[self.at : end])
+                if section == _IMPORTS:
+                    imports += [content.import_() for _ in range(content.unsigned())]
+                else:
+                    exports += [content.export() for _ in range(content.unsigned())]
             self.at = end
         return imports, exports
 
     def byte(self) -> int:
+        if self.at >= len(self.data):
+            raise ValueError("it ends in the middle of an item")
         self.at += 1
         return self.data[self.at - 1]
 

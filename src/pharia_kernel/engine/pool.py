@@ -7,6 +7,7 @@ import contextlib
 import logging
 import time
 from collections import deque
+from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
@@ -18,6 +19,7 @@ from pharia_kernel.errors import (
     CompileFailed,
     EngineLost,
     InvalidMetadata,
+    KernelError,
     Overloaded,
     RunTimedOut,
     ShuttingDown,
@@ -81,6 +83,26 @@ class Quarantine:
         return {digest: left for digest in self._crashes if (left := self.remaining(digest))}
 
 
+Place = tuple[EngineProcess, ActiveRun]
+
+
+class _Request:
+    """A run that looks for a place in an engine."""
+
+    def __init__(
+        self, artifact: Artifact, entry: Literal["run", "metadata"], input: bytes, host: Host
+    ) -> None:
+        self.artifact = artifact
+        self.place: asyncio.Future[Place] = asyncio.get_running_loop().create_future()
+        """Set when the run was queued and has begun, or can't begin."""
+        self._entry = entry
+        self._input = input
+        self._host = host
+
+    def begin(self, engine: EngineProcess) -> Place:
+        return engine, engine.begin(self.artifact, self._entry, self._input, self._host)
+
+
 class Pool:
     """Implements ``engine.api.EnginePool``."""
 
@@ -89,7 +111,7 @@ class Pool:
         self._artifacts: dict[str, Artifact] = {}
         self._engines: list[EngineProcess | None] = [None] * settings.engines
         self._supervisors: list[asyncio.Task[None]] = []
-        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._queue: deque[_Request] = deque()
         self._some_ready = asyncio.Event()
         self._closing = False
         self.restarts = 0
@@ -114,8 +136,9 @@ class Pool:
     async def close(self) -> None:
         """End all engines; runs in flight fail."""
         self._closing = True
-        for waiter in self._waiters:
-            waiter.cancel()
+        for request in self._queue:
+            if not request.place.done():
+                request.place.set_exception(ShuttingDown("The kernel is shutting down."))
         for supervisor in self._supervisors:
             supervisor.cancel()
         await asyncio.gather(*self._supervisors, return_exceptions=True)
@@ -132,10 +155,11 @@ class Pool:
                 # More may come while these are loading; between the last check and ``ready``
                 # nothing can.
                 while missing := [a for a in self._artifacts.values() if not engine.has(a.digest)]:
-                    await asyncio.gather(*(engine.load(artifact) for artifact in missing))
-                engine.ready = not engine.lost.done()
-                self._some_ready.set()
-                self._freed()
+                    await asyncio.gather(*(self._load(engine, artifact) for artifact in missing))
+                if not engine.lost.done():
+                    engine.ready = True
+                    self._some_ready.set()
+                    self._freed()
                 await asyncio.shield(engine.lost)
             except (EngineLost, OSError) as error:
                 log.error("engine %d could not be started: %s", index, error)
@@ -150,16 +174,26 @@ class Pool:
     async def load(self, artifact: Artifact) -> None:
         self._artifacts[artifact.digest] = artifact
         engines = [engine for engine in self._engines if engine and engine.ready]
-        errors = await asyncio.gather(*(engine.load(artifact) for engine in engines))
+        errors = await asyncio.gather(*(self._load(engine, artifact) for engine in engines))
         for error in filter(None, errors):
             await self.unload(artifact.digest)
             raise CompileFailed(f"The compiled component can't be loaded: {error}.")
+
+    async def _load(self, engine: EngineProcess, artifact: Artifact) -> str | None:
+        error = await engine.load(artifact)
+        if error:
+            log.error("engine %d can't load %s: %s", engine.index, artifact.digest, error)
+        return error
 
     async def unload(self, digest: str) -> None:
         if self._artifacts.pop(digest, None):
             for engine in self._engines:
                 if engine:
                     engine.unload(digest)
+
+    def holds(self, path: Path) -> bool:
+        """Whether engines, also ones that are started later, load this artifact."""
+        return any(artifact.path == path for artifact in self._artifacts.values())
 
     # --- runs
 
@@ -185,12 +219,9 @@ class Pool:
         host: Host,
         deadline: float,
     ) -> Returned | Refused:
-        self.quarantine.check(artifact.digest)
-        engine = await self._admit(deadline)
-        run = engine.begin(artifact, entry, input, host)
-        loop = asyncio.get_running_loop()
-        timer = loop.call_later(
-            max(0.0, deadline - time.monotonic()), self._time_out, engine, run, deadline
+        engine, run = await self._place(_Request(artifact, entry, input, host), deadline)
+        timer = asyncio.get_running_loop().call_later(
+            max(0.0, deadline - time.monotonic()), self._time_out, engine, run
         )
         try:
             return await run.outcome
@@ -198,23 +229,46 @@ class Pool:
             timer.cancel()
             engine.cancel(run)
 
-    def _time_out(self, engine: EngineProcess, run: ActiveRun, _deadline: float) -> None:
+    def _time_out(self, engine: EngineProcess, run: ActiveRun) -> None:
         run.fail(RunTimedOut("The run did not end within its time limit (`run-timeout`)."))
         engine.cancel(run)
 
     # --- room
 
-    async def _admit(self, deadline: float) -> EngineProcess:
-        """The engine with the most room; waits for one in order of arrival."""
-        while True:
-            engine = None if self._waiters and not self._turn() else self._roomiest()
-            if engine:
-                return engine
-            await self._queue(deadline)
+    async def _place(self, request: _Request, deadline: float) -> Place:
+        """Begin in the engine with the most room, or queue: first come, first served."""
+        self.quarantine.check(request.artifact.digest)
+        engine = None if self._queue else self._roomiest()
+        if engine:
+            return request.begin(engine)
+        if self._closing:
+            raise ShuttingDown("The kernel is shutting down.")
+        if len(self._queue) >= self._settings.queue_length:
+            raise Overloaded(
+                "All engines are full and so is the queue (`max-runs-per-engine`, "
+                "`run-queue-length`).",
+                retry_after=1.0,
+            )
+        return await self._wait_in_queue(request, deadline)
 
-    def _turn(self) -> bool:
-        """Whether the one who asks was just woken, that is, is not overtaking anybody."""
-        return all(waiter.done() for waiter in self._waiters)
+    async def _wait_in_queue(self, request: _Request, deadline: float) -> Place:
+        self._queue.append(request)
+        try:
+            async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+                return await request.place
+        except (TimeoutError, asyncio.CancelledError) as end:
+            place = request.place
+            if place.done() and not place.cancelled() and not place.exception():
+                engine, run = place.result()  # it came just now, and too late
+                engine.cancel(run)
+            if isinstance(end, TimeoutError):
+                raise RunTimedOut(
+                    "The run found no room in an engine within its time limit."
+                ) from None
+            raise
+        finally:
+            with contextlib.suppress(ValueError):
+                self._queue.remove(request)
 
     def _roomiest(self) -> EngineProcess | None:
         ready = [engine for engine in self._engines if engine and engine.ready]
@@ -223,40 +277,17 @@ class Pool:
             return engine
         return None
 
-    async def _queue(self, deadline: float) -> None:
-        if self._closing:
-            raise ShuttingDown("The kernel is shutting down.")
-        if len(self._waiters) >= self._settings.queue_length:
-            raise Overloaded(
-                "All engines are full and so is the queue (`max-runs-per-engine`, "
-                "`run-queue-length`).",
-                retry_after=1.0,
-            )
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.append(waiter)
-        try:
-            async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
-                await waiter
-        except TimeoutError:
-            raise RunTimedOut("The run found no room in an engine within its time limit.") from None
-        except asyncio.CancelledError:
-            if self._closing and waiter.cancelled():
-                raise ShuttingDown("The kernel is shutting down.") from None
-            self._freed()  # pass the turn on, should it have come just now
-            raise
-        finally:
-            with contextlib.suppress(ValueError):
-                self._waiters.remove(waiter)
-
     def _freed(self) -> None:
-        """There may be room: wake the first who waits."""
-        room = self._roomiest()
-        if room is None:
-            return
-        for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-                return
+        """There may be room: begin the runs that have waited longest."""
+        while self._queue and (engine := self._roomiest()):
+            request = self._queue.popleft()
+            if request.place.done():
+                continue
+            try:
+                self.quarantine.check(request.artifact.digest)
+                request.place.set_result(request.begin(engine))
+            except KernelError as error:
+                request.place.set_exception(error)
 
     # --- what operators see
 
@@ -275,7 +306,7 @@ class Pool:
                 }
                 for engine in self._engines
             ],
-            "queued": len(self._waiters),
+            "queued": len(self._queue),
             "restarts": self.restarts,
             "components": len(self._artifacts),
             "quarantined": self.quarantine.listing(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import mmap
 import os
@@ -39,13 +40,29 @@ from pharia_kernel.engine.protocol import (
     encode,
 )
 from pharia_kernel.engine.traps import trap_error
-from pharia_kernel.errors import EngineLost, KernelError
+from pharia_kernel.errors import (
+    CompileFailed,
+    EngineLost,
+    KernelError,
+    PayloadTooLarge,
+    ShuttingDown,
+    SkillNotReady,
+)
 
 log = logging.getLogger("pharia_kernel.engine")
 
 _START_TIMEOUT = 30.0
-_CANCEL_GRACE = 10.0
-"""Seconds that an engine has to drop a guest before it is taken for stuck and killed."""
+_LOG_CHUNK = 16 << 10
+
+_ENVIRONMENT = {
+    "PATH": os.defpath,
+    "RUST_BACKTRACE": "0",
+    # A `list<u8>` crosses wasmtime's C API at 32 bytes an element, in several copies. By default
+    # glibc gets that memory from the system for each run: page faults were half of the time that
+    # 1 MiB took. So an engine keeps up to the second number of bytes of freed memory.
+    "MALLOC_MMAP_THRESHOLD_": str(64 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(256 << 20),
+}
 
 _items = msgspec.msgpack.Decoder(StreamItem)
 
@@ -59,6 +76,8 @@ class EngineSettings(Struct, frozen=True, kw_only=True):
     pooling: bool = True
     tick_ms: int = 10
     """Length of a guest's time slice."""
+    cancel_grace: float = 10.0
+    """Seconds that an engine has to drop a guest before it is taken for stuck and killed."""
 
 
 class ActiveRun:
@@ -138,36 +157,11 @@ class EngineProcess(asyncio.Protocol):
 
     async def start(self) -> None:
         """Spawn the process and wait for its greeting; raises ``EngineLost``."""
-        kernel_end, engine_end = socket.socketpair()
-        with tempfile.TemporaryFile() as blame, engine_end:
-            blame.truncate(mmap.PAGESIZE)
-            self._blame = mmap.mmap(blame.fileno(), mmap.PAGESIZE)
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-I",
-                "-m",
-                "pharia_kernel.engine.worker",
-                *map(
-                    str,
-                    (
-                        engine_end.fileno(),
-                        blame.fileno(),
-                        os.getpid(),
-                        self._settings.max_runs,
-                        int(self._settings.pooling),
-                        self._settings.tick_ms,
-                    ),
-                ),
-                pass_fds=(engine_end.fileno(), blame.fileno()),
-                env={"PATH": os.defpath, "RUST_BACKTRACE": "0"},
-                cwd="/",
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.PIPE,
-            )
-        loop = asyncio.get_running_loop()
-        await loop.create_unix_connection(lambda: self, sock=kernel_end)
-        self._watcher = loop.create_task(self._watch(self._process))
+        try:
+            await self._spawn_process()
+        except BaseException:
+            self.kill()
+            raise
         ends: set[asyncio.Future[Any]] = {self._greeted, self.lost}
         await asyncio.wait(ends, timeout=_START_TIMEOUT, return_when=asyncio.FIRST_COMPLETED)
         if not self._greeted.done():
@@ -179,16 +173,49 @@ class EngineProcess(asyncio.Protocol):
             self.index, self.pid, hello.pooling, hello.isolated,
         )  # fmt: skip
 
+    async def _spawn_process(self) -> None:
+        loop = asyncio.get_running_loop()
+        kernel_end, engine_end = socket.socketpair()
+        with contextlib.ExitStack() as on_failure:
+            on_failure.enter_context(kernel_end)
+            with tempfile.TemporaryFile() as blame, engine_end:
+                blame.truncate(mmap.PAGESIZE)
+                self._blame = mmap.mmap(blame.fileno(), mmap.PAGESIZE)
+                self._process = await self._execute(engine_end.fileno(), blame.fileno())
+            self._watcher = loop.create_task(self._watch(self._process))
+            await loop.create_unix_connection(lambda: self, sock=kernel_end)
+            on_failure.pop_all()
+
+    async def _execute(self, socket_fd: int, blame_fd: int) -> asyncio.subprocess.Process:
+        arguments = (
+            socket_fd,
+            blame_fd,
+            os.getpid(),
+            self._settings.max_runs,
+            int(self._settings.pooling),
+            self._settings.tick_ms,
+        )
+        return await asyncio.create_subprocess_exec(
+            sys.executable, "-I", "-m", "pharia_kernel.engine.worker", *map(str, arguments),
+            pass_fds=(socket_fd, blame_fd),
+            env=_ENVIRONMENT,
+            cwd="/",
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+
     async def _watch(self, process: asyncio.subprocess.Process) -> None:
         assert process.stderr
-        async for line in process.stderr:
-            log.warning("engine %d: %s", self.index, line.decode(errors="replace").rstrip())
+        # Not by lines: one that is too long would end the watch.
+        while text := await process.stderr.read(_LOG_CHUNK):
+            log.warning("engine %d: %s", self.index, text.decode(errors="replace").rstrip())
         code = await process.wait()
         self._died(code)
 
     def _died(self, code: int) -> None:
         self.ready = False
-        crashed = code < 0 and (code != -signal.SIGKILL or self._killed)
+        crashed = code != 0 and (code != -signal.SIGKILL or self._killed)
         (number,) = struct.unpack_from("<Q", self._blame, 0)
         executing = self.runs.get(number)
         if crashed and executing:
@@ -222,9 +249,11 @@ class EngineProcess(asyncio.Protocol):
     async def close(self) -> None:
         """End the process; runs that are left fail."""
         self.ready = False
+        for run in self.runs.values():
+            run.fail(ShuttingDown("The kernel is shutting down."))
         if self._transport:
             self._transport.close()
-        if self._process:
+        if self._watcher:
             try:
                 await asyncio.wait_for(asyncio.shield(self.lost), 2)
             except TimeoutError:
@@ -253,7 +282,9 @@ class EngineProcess(asyncio.Protocol):
         return self.lost.done() or (loading is not None and loading.done())
 
     def unload(self, digest: str) -> None:
-        self._loading.pop(digest, None)
+        loading = self._loading.pop(digest, None)
+        if loading and not loading.done():
+            loading.set_result(None)
         self._send(Unload(digest))
 
     # --- runs
@@ -261,27 +292,40 @@ class EngineProcess(asyncio.Protocol):
     def begin(
         self, artifact: Artifact, entry: Literal["run", "metadata"], input: bytes, host: Host
     ) -> ActiveRun:
+        """Raises ``CompileFailed`` or ``SkillNotReady`` if the component isn't there to run."""
+        self._check_loaded(artifact.digest)
         self._last_run += 1
         run = ActiveRun(self._last_run, artifact, host, self._settings.memory_limit)
-        self.runs[run.number] = run
-        self._send(
-            Start(
-                run.number,
-                artifact.digest,
-                entry,
-                input,
-                self._settings.memory_limit,
-                self._settings.output_limit,
-            )
+        start = Start(
+            run.number,
+            artifact.digest,
+            entry,
+            input,
+            self._settings.memory_limit,
+            self._settings.output_limit,
         )
+        try:
+            self._send(start)
+        except ProtocolError as error:
+            raise PayloadTooLarge(f"The input is too large to run a skill with: {error}.") from None
+        self.runs[run.number] = run
         return run
+
+    def _check_loaded(self, digest: str) -> None:
+        loading = self._loading.get(digest)
+        if loading is None or loading.cancelled():
+            raise SkillNotReady("The skill is not loaded.", retry_after=1.0)
+        if loading.done() and (reason := loading.result()):
+            raise CompileFailed(f"The compiled component can't be loaded: {reason}.")
 
     def cancel(self, run: ActiveRun) -> None:
         """Drop the guest. Its place is free once the engine says so."""
         run.drop_calls()
         if run.number in self.runs and run.stuck is None:
             self._send(Cancel(run.number))
-            run.stuck = asyncio.get_running_loop().call_later(_CANCEL_GRACE, self._is_stuck, run)
+            run.stuck = asyncio.get_running_loop().call_later(
+                self._settings.cancel_grace, self._is_stuck, run
+            )
 
     def _is_stuck(self, run: ActiveRun) -> None:
         log.error("engine %d does not let go of run %d: killing it", self.index, run.number)
@@ -337,13 +381,16 @@ class EngineProcess(asyncio.Protocol):
                 case Call(_, number, function, arguments):
                     self._spawn(run, self._answer(run, number, function, bytes(arguments)))
                 case Emit(_, item):
-                    run.host.emit(_items.decode(item), lambda: self._item_consumed(run.number))
+                    run.host.emit(_item(item), lambda: self._item_consumed(run.number))
                 case Output(_, channel, data):
                     run.host.output(channel, data)
         except KernelError as error:
             self._fail(run, error)
-        except msgspec.MsgspecError as error:
-            raise ProtocolError(f"undecodable stream item: {error}") from error
+        except ProtocolError:
+            raise
+        except Exception:
+            log.exception("what run %d wrote could not be handled", run.number)
+            self._fail(run, KernelError("What the skill wrote could not be handled."))
 
     def _spawn(self, run: ActiveRun, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -353,14 +400,13 @@ class EngineProcess(asyncio.Protocol):
     async def _answer(self, run: ActiveRun, number: int, function: str, arguments: bytes) -> None:
         try:
             value = await run.host.call(function, arguments)
+            if number:
+                self._send(Reply(run.number, number, Raw(value)))
         except KernelError as error:
             self._fail(run, error)
         except Exception:
             log.exception("system call %s failed", function)
             self._fail(run, KernelError(f"The system call `{function}` failed inside the kernel."))
-        else:
-            if number:
-                self._send(Reply(run.number, number, Raw(value)))
 
     def _item_consumed(self, number: int) -> None:
         """Tell the engine, once per turn of the loop."""
@@ -373,3 +419,11 @@ class EngineProcess(asyncio.Protocol):
         for number, items in consumed.items():
             if number in self.runs:
                 self._send(Consumed(number, items))
+
+
+def _item(data: Raw) -> StreamItem:
+    try:
+        item: StreamItem = _items.decode(data)
+    except msgspec.MsgspecError as error:
+        raise ProtocolError(f"undecodable stream item: {error}") from error
+    return item

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from pharia_kernel.errors import (
+    InvalidOutput,
     KernelError,
     SkillBug,
     SkillCrashed,
@@ -14,6 +15,9 @@ from pharia_kernel.errors import (
 
 _EXIT = re.compile(r"Exited with i32 exit status (-?\d+)")
 _TRAP = re.compile(r"wasm trap: (.+)")
+_NOT_UTF8 = re.compile(r"in(?:valid|complete) utf-8 .*")
+"""At the beginning of the text: the guest has returned. Where a guest is executing, because it
+passes something to a host function, the text begins with that."""
 
 
 def trap_error(text: str, memory_limit: int) -> KernelError:
@@ -28,8 +32,10 @@ def trap_error(text: str, memory_limit: int) -> KernelError:
     if "fuel allocated for hostcalls" in text:
         return SkillCrashed(
             "The skill passed more data across its boundary in one call than the runtime copies "
-            "(128 MiB in its own representation; about 4 MB of a byte list)."
+            "(128 MiB of text, such as its output, or 2,796,201 bytes of a byte list)."
         )
+    if flaw := _NOT_UTF8.match(text):
+        return InvalidOutput(f"The skill's output, or its error message, is not UTF-8: {flaw[0]}.")
     if exit_ := _EXIT.search(text):
         return SkillCrashed(f"The skill ended its process with exit status {exit_[1]}.")
     if trap := _TRAP.search(text):

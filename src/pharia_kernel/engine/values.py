@@ -4,7 +4,7 @@
 WIT                       plain data
 ========================  ==================================
 ``bool``, numbers         ``bool``, ``int``, ``float``
-``string``, ``char``      ``str``
+``string``                ``str``
 ``list<u8>``              ``bytes``
 ``list<T>``               ``list``
 ``record``                ``dict`` with the WIT names
@@ -99,25 +99,36 @@ def lower_handle(pointer: int, address: int) -> None:
 # --- lifting --------------------------------------------------------------------------------------
 
 
-def lifter(type_: wit.ValType) -> Lifter:
-    """The lifter for a type; raises ``UnsupportedType``."""
+def lifter(type_: wit.ValType, *, decode: bool = True) -> Lifter:
+    """The lifter for a type; raises ``UnsupportedType``. Without ``decode``, strings become the
+    ``bytes`` of their UTF-8."""
     number = _NUMBERS.get(type(type_))
     if number:
         return _lift_number(number[1])
     match type_:
-        case wit.String() | wit.EnumType():
+        case wit.String():
+            return _lift_name if decode else _lift_utf8
+        case wit.EnumType():
             return _lift_name
+        case wit.ListType() if isinstance(type_.element, wit.U8):
+            return _lift_bytes
         case wit.ListType():
-            return _lift_bytes if isinstance(type_.element, wit.U8) else _lift_list(type_.element)
+            return _lift_list(lifter(type_.element, decode=decode))
         case wit.RecordType():
-            return _lift_record(type_)
+            fields = [(name, lifter(field, decode=decode)) for name, field in type_.fields]
+            return _lift_record(fields)
         case wit.VariantType():
-            return _lift_variant(type_)
+            cases = {name: _optional(case, decode) for name, case in type_.cases}
+            return _lift_variant(cases)
         case wit.OptionType():
-            return _lift_option(type_.payload)
+            return _lift_option(lifter(type_.payload, decode=decode))
         case wit.ResultType():
-            return _lift_result(type_)
+            return _lift_result(_optional(type_.ok, decode), _optional(type_.err, decode))
     raise UnsupportedType(type(type_).__name__)
+
+
+def _optional(type_: wit.ValType | None, decode: bool) -> Lifter | None:
+    return None if type_ is None else lifter(type_, decode=decode)
 
 
 def _lift_number(code: str) -> Lifter:
@@ -130,8 +141,12 @@ def _lift_number(code: str) -> Lifter:
 
 
 def _lift_name(buffer: bytes, offset: int) -> str:
+    return _lift_utf8(buffer, offset).decode()
+
+
+def _lift_utf8(buffer: bytes, offset: int) -> bytes:
     size, data = _VECTOR.unpack_from(buffer, offset + PAYLOAD)
-    return _string_at(data, size).decode() if size else ""
+    return _string_at(data, size) if size else b""
 
 
 def _lift_bytes(buffer: bytes, offset: int) -> bytes:
@@ -143,9 +158,7 @@ def _lift_bytes(buffer: bytes, offset: int) -> bytes:
     return cast(bytes, memory[PAYLOAD::VAL_SIZE])
 
 
-def _lift_list(element: wit.ValType) -> Lifter:
-    lift_element = lifter(element)
-
+def _lift_list(lift_element: Lifter) -> Lifter:
     def lift(buffer: bytes, offset: int) -> list[Any]:
         size, data = _VECTOR.unpack_from(buffer, offset + PAYLOAD)
         if not size:
@@ -156,10 +169,10 @@ def _lift_list(element: wit.ValType) -> Lifter:
     return lift
 
 
-def _lift_record(type_: wit.RecordType) -> Lifter:
+def _lift_record(lifters: list[tuple[str, Lifter]]) -> Lifter:
     fields = [
-        (name, lifter(field), i * RECORD_ENTRY_SIZE + RECORD_ENTRY_VAL)
-        for i, (name, field) in enumerate(type_.fields)
+        (name, lift_field, i * RECORD_ENTRY_SIZE + RECORD_ENTRY_VAL)
+        for i, (name, lift_field) in enumerate(lifters)
     ]
     block_size = len(fields) * RECORD_ENTRY_SIZE
 
@@ -175,9 +188,7 @@ def _lift_boxed(lift: Lifter | None, pointer: int) -> Any:
     return None if lift is None else lift(_string_at(pointer, VAL_SIZE), 0)
 
 
-def _lift_variant(type_: wit.VariantType) -> Lifter:
-    cases = {name: None if case is None else lifter(case) for name, case in type_.cases}
-
+def _lift_variant(cases: dict[str, Lifter | None]) -> Lifter:
     def lift(buffer: bytes, offset: int) -> list[Any]:
         size, data, pointer = _NAME_AND_POINTER.unpack_from(buffer, offset + PAYLOAD)
         case = _string_at(data, size).decode()
@@ -186,9 +197,7 @@ def _lift_variant(type_: wit.VariantType) -> Lifter:
     return lift
 
 
-def _lift_option(some: wit.ValType) -> Lifter:
-    lift_some = lifter(some)
-
+def _lift_option(lift_some: Lifter) -> Lifter:
     def lift(buffer: bytes, offset: int) -> Any:
         (pointer,) = _POINTER.unpack_from(buffer, offset + PAYLOAD)
         return lift_some(_string_at(pointer, VAL_SIZE), 0) if pointer else None
@@ -196,10 +205,7 @@ def _lift_option(some: wit.ValType) -> Lifter:
     return lift
 
 
-def _lift_result(type_: wit.ResultType) -> Lifter:
-    lift_ok = None if type_.ok is None else lifter(type_.ok)
-    lift_err = None if type_.err is None else lifter(type_.err)
-
+def _lift_result(lift_ok: Lifter | None, lift_err: Lifter | None) -> Lifter:
     def lift(buffer: bytes, offset: int) -> list[Any]:
         is_ok, pointer = _RESULT.unpack_from(buffer, offset + PAYLOAD)
         if is_ok:
@@ -215,9 +221,11 @@ def _lift_result(type_: wit.ResultType) -> Lifter:
 def lowerer(type_: wit.ValType) -> Lowerer:
     """The lowerer for a type; raises ``UnsupportedType``."""
     number = _NUMBERS.get(type(type_))
-    if number:
+    if number and number[0] != Kind.BOOL:
         return _lower_number(*number)
     match type_:
+        case wit.Bool():
+            return _lower_bool
         case wit.String():
             return _lower_string
         case wit.EnumType():
@@ -263,9 +271,25 @@ _STRING, _ENUM, _LIST, _RECORD, _VARIANT, _OPTION, _RESULT_KIND = map(
 _U8 = bytes([Kind.U8])
 
 
+_BOOL = {value: _kind(Kind.BOOL) + bytes([value]) for value in (False, True)}
+"""By value, because ``struct`` takes anything for a truth value."""
+
+
+def _lower_bool(value: bool, address: int) -> None:
+    _move(address, _BOOL[value], PAYLOAD + 1)
+
+
 def _lower_string(value: str, address: int) -> None:
     _move(address, _STRING, PAYLOAD)
     new_bytes(address + PAYLOAD, value.encode())
+
+
+def lower_utf8(value: bytes, address: int) -> None:
+    """Lower to ``string``; raises ``UnicodeDecodeError`` if that is not what the bytes are."""
+    if not value.isascii():  # which is quick
+        value.decode()  # wasmtime would abort the process
+    _move(address, _STRING, PAYLOAD)
+    new_bytes(address + PAYLOAD, value)
 
 
 def _lower_enum(names: frozenset[str]) -> Lowerer:
@@ -280,6 +304,8 @@ def _lower_enum(names: frozenset[str]) -> Lowerer:
 
 def lower_bytes(value: bytes, address: int) -> None:
     """Lower to ``list<u8>``."""
+    if not isinstance(value, bytes):
+        raise TypeError(f"bytes are needed, not {type(value).__name__}")
     size = len(value)
     _move(address, _LIST, PAYLOAD)
     data = new_list(address + PAYLOAD, size)
@@ -293,6 +319,8 @@ def _lower_list(element: wit.ValType) -> Lowerer:
     lower_element = lowerer(element)
 
     def lower(value: list[Any], address: int) -> None:
+        if not isinstance(value, list):  # a string or a map can be walked through as well
+            raise TypeError(f"a list is needed, not {type(value).__name__}")
         _move(address, _LIST, PAYLOAD)
         at = new_list(address + PAYLOAD, len(value))
         for item in value:
@@ -366,6 +394,8 @@ def _lower_result(type_: wit.ResultType) -> Lowerer:
     lower_err = None if type_.err is None else lowerer(type_.err)
 
     def lower(value: list[Any], address: int) -> None:
+        if value[0] not in ("ok", "err"):
+            raise ValueError(f"{value[0]!r} is neither 'ok' nor 'err'")
         is_ok = value[0] == "ok"
         lower_payload = lower_ok if is_ok else lower_err
         pointer = 0 if lower_payload is None else _box(lower_payload, value[1])

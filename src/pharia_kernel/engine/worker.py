@@ -21,7 +21,7 @@ from collections import deque
 from wasmtime import Engine, WasmtimeError
 
 from pharia_kernel.engine import binding, sandbox
-from pharia_kernel.engine.guest import LinkError, LoadedComponent, Run
+from pharia_kernel.engine.guest import LoadedComponent, Run
 from pharia_kernel.engine.hostapi import HostApi
 from pharia_kernel.engine.protocol import (
     VERSION,
@@ -40,13 +40,23 @@ from pharia_kernel.engine.protocol import (
     Unload,
     encode,
 )
+from pharia_kernel.engine.signatures import SignatureMismatch
 from pharia_kernel.engine.surface import STREAM_OUTPUT
 from pharia_kernel.engine.values import UnsupportedType
 from pharia_kernel.errors import SkillLoadError
 
 _RECEIVE = 1 << 18
-_WASI_POLL_FIRST = 0.0005
+_WASI_POLL_FIRST = 0.00005
 _WASI_POLL_LONGEST = 0.01
+_WASI_POLL_SHARE = 0.0001
+"""Seconds that each waiting guest adds to the longest interval, so that looking after many sleepers
+does not keep the engine busy."""
+_QUEUED = float("inf")
+"""When to look again at a run that gets its turn anyway."""
+_SHORTEST_POLL = 0.001
+"""Seconds: the unit of ``poll``."""
+_MAX_BACKLOG = 8 << 20
+"""Bytes for the kernel that may be unsent while guests execute."""
 _PREEMPTED_SHARE = 4
 """Of the guests that are ready, those that used up a time slice get every fourth turn at least."""
 
@@ -83,6 +93,8 @@ class Channel:
         self._socket.setblocking(False)
         self._reader = FrameReader(ToEngine)
         self._outgoing: deque[memoryview] = deque()
+        self.backlog = 0
+        """Bytes that could not be sent yet."""
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN)
 
@@ -91,6 +103,9 @@ class Channel:
         written."""
         self.flush()
         self._poll.modify(self._socket, select.POLLIN | (select.POLLOUT if self._outgoing else 0))
+        if timeout is not None and 0 < timeout < _SHORTEST_POLL:
+            time.sleep(timeout)
+            timeout = 0
         # Rounded up: a timeout of zero would spin until the time has come.
         milliseconds = None if timeout is None else -int(-timeout * 1000)
         return any(event & ~select.POLLOUT for _, event in self._poll.poll(milliseconds))
@@ -107,7 +122,9 @@ class Channel:
         return list(self._reader.feed(data))
 
     def send(self, frame: ToKernel) -> None:
-        self._outgoing.append(memoryview(encode(frame)))
+        data = encode(frame)
+        self._outgoing.append(memoryview(data))
+        self.backlog += len(data)
 
     def flush(self) -> None:
         while self._outgoing:
@@ -117,6 +134,7 @@ class Channel:
                 return
             except ConnectionError:
                 raise KernelGone from None
+            self.backlog -= sent
             if sent == len(self._outgoing[0]):
                 self._outgoing.popleft()
             else:
@@ -147,12 +165,14 @@ class Worker:
         self._waiting: dict[int, tuple[float, float]] = {}
         """Runs that wait for WASI (a clock): when to look again, and the time to the look after
         that."""
+        self._printed: deque[tuple[int, str, bytes]] = deque()
+        """What guests wrote; filled by a thread of wasmtime's, which may touch nothing else."""
         self._turn = 0
         self._ticker = Ticker(engine, tick)
         self._host = HostApi(engine, self)
         self._outputs = (
-            binding.OutputCallback(lambda run, data: self._output(run, "stdout", data)),
-            binding.OutputCallback(lambda run, data: self._output(run, "stderr", data)),
+            binding.OutputCallback(lambda run, data: self._printed.append((run, "stdout", data))),
+            binding.OutputCallback(lambda run, data: self._printed.append((run, "stderr", data))),
         )
 
     # --- what host functions use
@@ -163,16 +183,25 @@ class Worker:
     def send(self, frame: ToKernel) -> None:
         self._channel.send(frame)
 
-    def _output(self, run_id: int, channel: str, data: bytes) -> None:
-        run = self._runs.get(run_id)
-        if run is None or run.output_room <= 0:
-            return
+    def _send_printed(self) -> None:
+        while self._printed:
+            run_id, channel, data = self._printed.popleft()
+            run = self._runs.get(run_id)
+            if run is None:
+                continue
+            due, _ = self._waiting.get(run_id, (_QUEUED, 0.0))
+            if due != _QUEUED:  # it waits for this write, which is done
+                self._waiting[run_id] = (time.monotonic(), _WASI_POLL_FIRST)
+            if run.output_room > 0:
+                self._send_output(run, channel, data)
+
+    def _send_output(self, run: Run, channel: str, data: bytes) -> None:
         kept = data[: run.output_room]
         run.output_room -= len(kept)
         if len(kept) < len(data) or run.output_room == 0:
             run.output_room = 0
             kept += TRUNCATED
-        self.send(Output(run_id, channel, kept))  # type: ignore[arg-type]
+        self.send(Output(run.id, channel, kept))  # type: ignore[arg-type]
 
     # --- the loop
 
@@ -183,6 +212,7 @@ class Worker:
             if self._channel.wait(self._idle_time()):
                 for frame in self._channel.receive():
                     self._handle(frame)
+            self._send_printed()
             self._wake_wasi()
             run = self._next()
             if run is None:
@@ -192,6 +222,8 @@ class Worker:
                 self._step(run)
 
     def _idle_time(self) -> float | None:
+        if self._channel.backlog > _MAX_BACKLOG:
+            return None
         if self._ready or self._preempted:
             return 0
         if self._waiting:
@@ -205,9 +237,11 @@ class Worker:
             for run in [run for run, (due, _) in self._waiting.items() if due <= now]:
                 self._ready.append(self._runs[run])
                 # Stays listed, so that the next interval is known.
-                self._waiting[run] = (float("inf"), self._waiting[run][1])
+                self._waiting[run] = (_QUEUED, self._waiting[run][1])
 
     def _next(self) -> Run | None:
+        if self._channel.backlog > _MAX_BACKLOG:
+            return None  # the kernel can't keep up with what the guests send
         self._turn += 1
         if self._preempted and (not self._ready or self._turn % _PREEMPTED_SHARE == 0):
             return self._preempted.popleft()
@@ -240,9 +274,11 @@ class Worker:
         """The guest is suspended, but not by us: it waits for a timer, of which only another poll
         will tell."""
         _, interval = self._waiting.get(run.id, (0.0, _WASI_POLL_FIRST))
-        self._waiting[run.id] = (time.monotonic() + interval, min(interval * 2, _WASI_POLL_LONGEST))
+        longest = max(_WASI_POLL_LONGEST, len(self._waiting) * _WASI_POLL_SHARE)
+        self._waiting[run.id] = (time.monotonic() + interval, min(interval * 2, longest))
 
     def _end(self, run: Run, done: Done) -> None:
+        self._send_printed()
         del self._runs[run.id]
         self._waiting.pop(run.id, None)
         self.send(done)
@@ -301,7 +337,7 @@ class Worker:
         if digest not in self._components:
             try:
                 self._components[digest] = LoadedComponent(self._engine, path)
-            except (WasmtimeError, LinkError, UnsupportedType, SkillLoadError) as failure:
+            except (WasmtimeError, SignatureMismatch, UnsupportedType, SkillLoadError) as failure:
                 error = str(failure)
         self.send(Loaded(digest, error))
 

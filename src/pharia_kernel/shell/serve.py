@@ -13,6 +13,8 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 
+from pharia_kernel.shell.connection import HttpProtocol
+
 KEEP_ALIVE = 75
 """Seconds that an idle connection stays open: longer than clients keep theirs."""
 _BACKLOG = 2048
@@ -66,7 +68,7 @@ def _bind(host: str, port: int) -> socket.socket:
 def _config(app: ASGIApp) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http="httptools",
+        http=HttpProtocol,
         ws="none",
         lifespan="off",
         interface="asgi3",

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 
 from msgspec import Struct
 
@@ -15,7 +14,7 @@ from pharia_kernel.skills.failures import fresh
 from pharia_kernel.skills.paths import SkillPath
 from pharia_kernel.skills.registry.base import Blob, Registry, Snapshot
 from pharia_kernel.skills.types import SkillInfo, SkillKind, SkillStatus
-from pharia_kernel.skills.versions import ContentChanged, Version, Versions
+from pharia_kernel.skills.versions import ContentChanged, Loan, Version, Versions
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +95,7 @@ class Deployment:
 
     @property
     def loaded(self) -> bool:
+        """Whether ``lend`` has nothing to wait for."""
         return self._serving is not None and self._serving.loaded
 
     @property
@@ -120,8 +120,7 @@ class Deployment:
             info.status = SkillStatus.FAILED
         return info
 
-    @asynccontextmanager
-    async def lend(self) -> AsyncGenerator[Version, None]:
+    async def lend(self) -> Loan:
         """The version that serves now, loaded, for one run; waits while the first one is being
         prepared.
 
@@ -129,8 +128,7 @@ class Deployment:
         """
         version = await self._ready()
         try:
-            async with self._versions.use(version, self.source.read):
-                yield version
+            return await self._versions.lend(version, self.source.read)
         except ContentChanged:
             self.check()
             raise SkillNotReady(

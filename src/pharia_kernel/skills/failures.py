@@ -23,4 +23,7 @@ def printable(text: str, limit: int = 200) -> str:
     """The text cut to ``limit`` characters, with control characters escaped: fit for one line of a
     log.
     """
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[:limit])
+    text = text[:limit]
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

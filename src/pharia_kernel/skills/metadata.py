@@ -11,12 +11,19 @@ import jsonschema_rs
 import msgspec
 from msgspec import Raw
 
-from pharia_kernel.engine.api import ComponentInfo, ComponentKind, EnginePool, GuestMetadata, Host
+from pharia_kernel.engine.api import (
+    Artifact,
+    ComponentInfo,
+    ComponentKind,
+    EnginePool,
+    GuestMetadata,
+    Host,
+)
 from pharia_kernel.errors import InvalidMetadata, InvalidOutput, KernelError, SkillBug
 from pharia_kernel.skills.events import json_of
 from pharia_kernel.skills.failures import fresh
 from pharia_kernel.skills.types import SkillKind, SkillMetadata
-from pharia_kernel.skills.versions import Version
+from pharia_kernel.skills.versions import Loan, Version
 
 MAX_SCHEMA_SIZE = 1 << 20
 """Bytes. Checking a schema costs the kernel time, and a skill's author chooses the schema."""
@@ -51,18 +58,18 @@ class MetadataCache:
         self._entries: WeakKeyDictionary[Version, _Entry] = WeakKeyDictionary()
 
     async def of(
-        self, version: Version, host: Callable[[], HostContext], *, deadline: float
+        self, loan: Loan, host: Callable[[], HostContext], *, deadline: float
     ) -> SkillMetadata:
         """The metadata of a version that is lent to the caller.
 
         ``host`` opens the kernel's side of the run, if one is needed. Raises ``InvalidMetadata``,
         ``CsiUseFromMetadata``, or what the engines raise.
         """
-        entry = self._entries.setdefault(version, _Entry())
+        entry = self._entries.setdefault(loan.version, _Entry())
         async with entry.lock:
             if entry.known is None:
                 try:
-                    entry.known = await self._ask(version, host, deadline)
+                    entry.known = await self._ask(loan.artifact, host, deadline)
                 except SkillBug as error:
                     entry.known = fresh(error)
                     raise
@@ -71,14 +78,13 @@ class MetadataCache:
         return entry.known
 
     async def _ask(
-        self, version: Version, host: Callable[[], HostContext], deadline: float
+        self, artifact: Artifact, host: Callable[[], HostContext], deadline: float
     ) -> SkillMetadata:
-        assert version.artifact is not None  # lent versions are loaded
-        info = version.artifact.info
+        info = artifact.info
         metadata = _bare(info)
         if info.kind is ComponentKind.FUNCTION and metadata.version is not None:
             async with host() as opened:
-                answer = await self._pool.metadata(version.artifact, opened, deadline=deadline)
+                answer = await self._pool.metadata(artifact, opened, deadline=deadline)
             _fill(metadata, answer)
         return metadata
 

@@ -14,6 +14,13 @@ MAX_LINES = 1000
 MAX_LINE_LENGTH = 8192
 
 
+class _Channel:
+    def __init__(self) -> None:
+        self.decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self.rest = ""
+        """The line that has not ended yet."""
+
+
 class GuestLog:
     """Cuts the output of one run into lines.
 
@@ -24,28 +31,26 @@ class GuestLog:
         self._skill = skill
         self._run_id = run_id
         self._lines = 0
-        self._decoders = {
-            "stdout": codecs.getincrementaldecoder("utf-8")("replace"),
-            "stderr": codecs.getincrementaldecoder("utf-8")("replace"),
-        }
-        self._rest = {"stdout": "", "stderr": ""}
+        self._channels: dict[str, _Channel] = {}
+        """Those that were written to: most guests print nothing."""
 
     def write(self, channel: Literal["stdout", "stderr"], data: bytes) -> None:
         if self._lines > MAX_LINES:
             return
-        *lines, rest = (self._rest[channel] + self._decoders[channel].decode(data)).split("\n")
+        state = self._channels.setdefault(channel, _Channel())
+        *lines, rest = (state.rest + state.decoder.decode(data)).split("\n")
         for line in lines:
             self._log(channel, line)
         while len(rest) > MAX_LINE_LENGTH:
             self._log(channel, rest[:MAX_LINE_LENGTH])
             rest = rest[MAX_LINE_LENGTH:]
-        self._rest[channel] = rest
+        state.rest = rest
 
     def close(self) -> None:
         """Log what was printed without a line break at the end."""
-        for channel in self._rest:
-            rest, self._rest[channel] = self._rest[channel], ""
-            self._log(channel, rest + self._decoders[channel].decode(b"", final=True))
+        for channel, state in self._channels.items():
+            self._log(channel, state.rest + state.decoder.decode(b"", final=True))
+        self._channels.clear()
 
     def _log(self, channel: str, line: str) -> None:
         line = line.rstrip("\r")

@@ -6,9 +6,9 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
-from uuid import uuid4
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
+from secrets import token_hex
 
 from pharia_kernel.csi.types import CallContext
 from pharia_kernel.errors import Fixer, KernelError, Overloaded, ShuttingDown
@@ -24,7 +24,7 @@ class Run:
 
     def __init__(self, path: SkillPath, caller: Caller, deadline: float) -> None:
         self.path = path
-        self.id = uuid4().hex
+        self.id = token_hex(16)
         self.deadline = deadline
         """Point on ``time.monotonic()``; covers waiting, the skill and its system calls."""
         self.context = CallContext(
@@ -79,10 +79,10 @@ class Runs:
     def __len__(self) -> int:
         return len(self._active)
 
-    @asynccontextmanager
-    async def scope(
+    @contextmanager
+    def scope(
         self, path: SkillPath, caller: Caller, *, action: str = "executed"
-    ) -> AsyncGenerator[Run, None]:
+    ) -> Generator[Run, None, None]:
         """Everything that happens for one request to a skill.
 
         Raises ``Overloaded`` or ``ShuttingDown`` on entry. What the block raises leaves as a

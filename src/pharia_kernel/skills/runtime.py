@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import builtins
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from typing import Any, Literal, Protocol
+from contextlib import aclosing
+from typing import Any, Literal, Protocol, Self
 from urllib.parse import quote
 
 from pharia_kernel.csi.api import Csi, ToolEvent
@@ -40,7 +40,7 @@ from pharia_kernel.skills.types import (
     StreamEvent,
 )
 from pharia_kernel.skills.validation import InputValidator
-from pharia_kernel.skills.versions import Version
+from pharia_kernel.skills.versions import Loan
 
 _TIMED_OUT = "The run did not end within its time limit (`run-timeout`)."
 
@@ -80,11 +80,20 @@ class SystemCallsFactory(Protocol):
 
 
 class FunctionHost:
-    """Nobody listens to the tool events of a function."""
+    """Nobody listens to the tool events of a function. A context: leaving it closes what the guest
+    left open.
+    """
 
     def __init__(self, calls: SystemCalls, log: GuestLog) -> None:
         self._calls = calls
         self._log = log
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._log.close()
+        await self._calls.close()
 
     async def call(self, function: str, args: bytes) -> bytes:
         return await self._calls.call(function, args)
@@ -174,19 +183,15 @@ class SkillRuntime:
     # --- functions --------------------------------------------------------------------------------
 
     async def run(self, path: SkillPath, body: bytes, caller: Caller) -> bytes:
-        async with self._runs.scope(path, caller) as run:
+        with self._runs.scope(path, caller) as run:
             skill = self._store.find(path)
             if not isinstance(skill, Deployment):
                 skill.refuse_run()
                 raise _wrong_kind(path, SkillKind.MESSAGE_STREAM)
-            async with self._lend(run, skill, SkillKind.FUNCTION) as version:
-                await self._check_input(run, version, body)
-                assert version.artifact is not None  # lent versions are loaded
-                async with self._calls(run) as (calls, log):
-                    host = FunctionHost(calls, log)
-                    outcome = await self._pool.run(
-                        version.artifact, body, host, deadline=run.deadline
-                    )
+            with await self._lend(run, skill, SkillKind.FUNCTION) as loan:
+                await self._check_input(run, loan, body)
+                async with FunctionHost(self._calls(run), _guest_log(run)) as host:
+                    outcome = await self._pool.run(loan.artifact, body, host, deadline=run.deadline)
             output = _returned(outcome)
             check_json(output, "The output")
             return output
@@ -225,7 +230,7 @@ class SkillRuntime:
     async def _produce(self, stream: _Stream, path: SkillPath, body: bytes, caller: Caller) -> None:
         error: KernelError | None = None
         try:
-            async with self._runs.scope(path, caller) as run:
+            with self._runs.scope(path, caller) as run:
                 skill = self._store.find(path)
                 if isinstance(skill, Deployment):
                     await self._produce_by_guest(stream, run, skill, body)
@@ -242,16 +247,13 @@ class SkillRuntime:
         def on_tool_event(event: ToolEvent) -> None:
             stream.events.put(tool_event(event))
 
-        async with self._lend(run, skill, SkillKind.MESSAGE_STREAM) as version:
-            assert version.artifact is not None  # lent versions are loaded
-            async with self._calls(run, on_tool_event) as (calls, log):
-                host = StreamHost(calls, log, stream.events)
+        with await self._lend(run, skill, SkillKind.MESSAGE_STREAM) as loan:
+            calls = self._calls(run, on_tool_event)
+            async with StreamHost(calls, _guest_log(run), stream.events) as host:
                 # The engines refuse a run, if they do, before they wait for anything.
                 admission = asyncio.get_running_loop().call_soon(stream.admit)
                 try:
-                    outcome = await self._pool.run(
-                        version.artifact, body, host, deadline=run.deadline
-                    )
+                    outcome = await self._pool.run(loan.artifact, body, host, deadline=run.deadline)
                 finally:
                     admission.cancel()
         stream.admit()
@@ -276,28 +278,26 @@ class SkillRuntime:
     # --- metadata and input -----------------------------------------------------------------------
 
     async def metadata(self, path: SkillPath, caller: Caller) -> SkillMetadata:
-        async with self._runs.scope(path, caller, action="described") as run:
+        with self._runs.scope(path, caller, action="described") as run:
             skill = self._store.find(path)
             if not isinstance(skill, Deployment):
                 return skill.metadata()
-            async with self._lend(run, skill) as version:
-                return await self._metadata_of(run, version)
+            with await self._lend(run, skill) as loan:
+                return await self._metadata_of(run, loan)
 
-    async def _metadata_of(self, run: Run, version: Version) -> SkillMetadata:
-        @asynccontextmanager
-        async def host() -> AsyncGenerator[FunctionHost, None]:
-            async with self._calls(run, metadata=True) as (calls, log):
-                yield FunctionHost(calls, log)
+    async def _metadata_of(self, run: Run, loan: Loan) -> SkillMetadata:
+        def host() -> FunctionHost:
+            return FunctionHost(self._calls(run, metadata=True), _guest_log(run))
 
         async with run.within_deadline(RunTimedOut(_TIMED_OUT)):
-            return await self._metadata.of(version, host, deadline=run.deadline)
+            return await self._metadata.of(loan, host, deadline=run.deadline)
 
-    async def _check_input(self, run: Run, version: Version, body: bytes) -> None:
+    async def _check_input(self, run: Run, loan: Loan, body: bytes) -> None:
         """Raise ``InputSchemaViolation`` if the input does not fit the skill's own schema."""
         if self._validator is None:
             return
         try:
-            schema = (await self._metadata_of(run, version)).input_schema
+            schema = (await self._metadata_of(run, loan)).input_schema
         except SkillBug:
             return  # its metadata is broken; that does not mean that it can't run
         if schema is None:
@@ -314,39 +314,29 @@ class SkillRuntime:
 
     # --- parts of every run -----------------------------------------------------------------------
 
-    @asynccontextmanager
-    async def _lend(
-        self, run: Run, skill: Deployment, kind: SkillKind | None = None
-    ) -> AsyncGenerator[Version, None]:
+    async def _lend(self, run: Run, skill: Deployment, kind: SkillKind | None = None) -> Loan:
         """A version that is loaded, and of that kind if one is given."""
-        not_ready = SkillNotReady(
-            f"Skill `{run.path}` was not ready within the run's time limit.", retry_after=5.0
-        )
-        async with AsyncExitStack() as stack:
-            async with run.within_deadline(not_ready):
-                version = await stack.enter_async_context(skill.lend())
-            actual = SkillKind(version.info.kind) if version.info else None
-            if kind and actual and kind is not actual:
+        if skill.loaded:
+            loan = await skill.lend()
+        else:
+            async with run.within_deadline(_not_ready(run)):
+                loan = await skill.lend()
+        actual = SkillKind(loan.artifact.info.kind)
+        if kind not in (None, actual):
+            with loan:
                 raise _wrong_kind(run.path, actual)
-            yield version
+        return loan
 
-    @asynccontextmanager
-    async def _calls(
+    def _calls(
         self,
         run: Run,
         on_tool_event: Callable[[ToolEvent], None] | None = None,
         *,
         metadata: bool = False,
-    ) -> AsyncGenerator[tuple[SystemCalls, GuestLog], None]:
-        calls = self._system_calls(
+    ) -> SystemCalls:
+        return self._system_calls(
             self._csi, run.context, on_tool_event=on_tool_event, metadata=metadata
         )
-        log = GuestLog(str(run.path), run.id)
-        try:
-            yield calls, log
-        finally:
-            log.close()
-            await calls.close()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -379,6 +369,16 @@ class SkillRuntime:
 async def _cancel(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.wait({task})
+
+
+def _guest_log(run: Run) -> GuestLog:
+    return GuestLog(str(run.path), run.id)
+
+
+def _not_ready(run: Run) -> SkillNotReady:
+    return SkillNotReady(
+        f"Skill `{run.path}` was not ready within the run's time limit.", retry_after=5.0
+    )
 
 
 def _returned(outcome: Returned | Refused) -> bytes:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from pharia_kernel.engine.api import Artifact, Compiler, ComponentInfo, EnginePool
@@ -17,6 +16,7 @@ logger = logging.getLogger(__name__)
 
 Read = Callable[[], Awaitable[Blob]]
 """Gets the bytes from a registry, if they turn out to be needed."""
+GiveBack = Callable[["Version"], None]
 
 
 class ContentChanged(Exception):
@@ -53,6 +53,21 @@ class Version:
     @property
     def loaded(self) -> bool:
         return self.artifact is not None
+
+
+class Loan:
+    """A version that stays loaded for one run: a context, which gives it back."""
+
+    def __init__(self, version: Version, artifact: Artifact, give_back: GiveBack) -> None:
+        self.version = version
+        self.artifact = artifact
+        self._give_back = give_back
+
+    def __enter__(self) -> Loan:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._give_back(self.version)
 
 
 class Versions:
@@ -102,19 +117,24 @@ class Versions:
         version.users -= 1
         self._settle(version)
 
-    @asynccontextmanager
-    async def use(self, version: Version, read: Read) -> AsyncGenerator[Artifact, None]:
-        """The loaded artifact for one run; loads it again if it had to make room."""
+    async def lend(self, version: Version, read: Read) -> Loan:
+        """The version for one run; loads it again if it had to make room, and waits for nothing
+        if it is loaded.
+        """
         version.runs += 1  # before anything is awaited: from here on nobody unloads it
         try:
             if version.artifact is None:
                 await self._join(version, read)
-            assert version.artifact is not None  # loaded, and pinned by this run
-            version.last_used = time.monotonic()
-            yield version.artifact
-        finally:
-            version.runs -= 1
-            self._settle(version)
+        except BaseException:
+            self._give_back(version)
+            raise
+        assert version.artifact is not None  # loaded, and pinned by this run
+        version.last_used = time.monotonic()
+        return Loan(version, version.artifact, self._give_back)
+
+    def _give_back(self, version: Version) -> None:
+        version.runs -= 1
+        self._settle(version)
 
     def evict(self, version: Version) -> bool:
         """Unload as soon as no run needs it; false if it was not loaded."""

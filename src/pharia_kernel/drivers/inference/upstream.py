@@ -45,7 +45,9 @@ class Answer:
         try:
             return await self._response.content.readany()
         except (aiohttp.ClientError, OSError) as error:
-            log.warning("Connection to %s broke during the answer: %r", self._response.url, error)
+            log.warning(
+                "Connection to %s broke during the answer: %s", self._response.url, reason(error)
+            )
             raise UpstreamUnavailable(
                 "The connection to the inference backend broke in the middle of its answer."
             ) from error
@@ -131,7 +133,7 @@ class Upstream:
                 url, data=data, headers=headers, allow_redirects=False
             )
         except (aiohttp.ClientError, OSError) as error:
-            log.warning("No answer from %s: %r", url, error)
+            log.warning("No answer from %s: %s", url, reason(error))
             raise _not_answered(error) from error
 
     async def _refuse(self, response: aiohttp.ClientResponse, refusal: Refusal) -> None:
@@ -157,6 +159,11 @@ class Upstream:
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
         return self._session
+
+
+def reason(error: Exception) -> str:
+    """For the log. The ``repr`` of aiohttp's errors holds the request's headers: the token."""
+    return f"{type(error).__name__}: {error}"
 
 
 def _not_answered(error: Exception) -> AttemptFailed:

@@ -13,6 +13,7 @@ from yarl import URL
 from pharia_kernel.csi.types import CallContext
 from pharia_kernel.drivers.inference.credentials import CallersToken
 from pharia_kernel.drivers.inference.openai_errors import Asked, Redactor, parse_problem, to_error
+from pharia_kernel.drivers.inference.upstream import reason
 from pharia_kernel.drivers.tokenizers.base import HuggingFaceTokenizer
 from pharia_kernel.errors import (
     BadUpstreamAnswer,
@@ -72,7 +73,7 @@ class ProviderTokenizers:
                 f"The inference backend did not send the tokenizer within {self._timeout:g} s."
             ) from error
         except (aiohttp.ClientError, OSError) as error:
-            log.warning("No tokenizer from %s: %r", url, error)
+            log.warning("No tokenizer from %s: %s", url, reason(error))
             raise UpstreamUnavailable(
                 "The inference backend, which has the tokenizer, cannot be reached."
             ) from error

@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, TypeVar
 
 from pharia_kernel.errors import DocumentStorageFailed
 
@@ -25,6 +25,7 @@ class Database:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = path.with_suffix(".lock")
+        self._lock_file: IO[str] | None = None
         self._writer = _Side("documents-write")
         self._reader = _Side("documents-read")
 
@@ -48,7 +49,8 @@ class Database:
     async def close(self) -> None:
         for side in (self._reader, self._writer):
             await side.close()
-        self._lock_file.close()
+        if self._lock_file is not None:
+            self._lock_file.close()
 
     async def write(self, work: Work[T]) -> T:
         """Run in a transaction; when this returns, its changes survive a crash."""
@@ -72,23 +74,45 @@ class Database:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA busy_timeout = 10000")
-        side.connection = connection
+        side.use(connection)
 
 
 class _Side:
     """A connection and the thread that uses it."""
 
-    connection: sqlite3.Connection
-
     def __init__(self, name: str) -> None:
+        self._connection: sqlite3.Connection | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self._closed = False
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """Raises ``DocumentStorageFailed`` unless the file is open."""
+        if self._connection is None:
+            raise _not_open()
+        return self._connection
+
+    def use(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
 
     async def run(self, work: Callable[[], T]) -> T:
+        if self._closed:
+            raise _not_open()
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     async def close(self) -> None:
-        await self.run(lambda: self.connection.close() if hasattr(self, "connection") else None)
+        """Also a second time, as after an opening that failed."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await self.run(connection.close)
+        self._closed = True
         self._thread.shutdown(wait=False)
+
+
+def _not_open() -> DocumentStorageFailed:
+    return DocumentStorageFailed(
+        "The document index is not open; the log of the kernel says if opening it failed."
+    )
 
 
 def _in_transaction(connection: sqlite3.Connection, work: Work[T]) -> T:
