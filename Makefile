@@ -1,7 +1,7 @@
 # Needs only make and Python 3.11 to 3.13 with venv; `make help` lists the targets.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install run test bench lint format lock clean
+.PHONY: help install run rag test bench lint format lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -36,7 +36,10 @@ $(STAMP): requirements.lock pyproject.toml
 	@touch $@
 
 run: $(STAMP) ## Build the example skills, start a kernel and run a skill.
-	@$(RUN) tools/run.py
+	@$(RUN) -m tools.run
+
+rag: $(STAMP) ## Answer QUESTION="..." from documents, with citations.
+	@$(RUN) -m tools.rag
 
 test: $(STAMP) ## Build the test skills and run the tests; ARGS go to pytest.
 	@$(RUN) tools/build_skills.py
@@ -61,6 +64,6 @@ lock: $(STAMP) ## Resolve the dependencies again.
 	@$(MAKE) --no-print-directory $(STAMP)
 
 clean: ## Remove what was built and installed.
-	rm -rf $(VENV) .toolchains skill_build_cache skills/*.wasm dist build *.egg-info \
+	rm -rf $(VENV) .toolchains .rag skill_build_cache skills/*.wasm dist build *.egg-info \
 		.mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find src tests tools benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

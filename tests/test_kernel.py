@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from pharia_kernel import config, kernel
+from pharia_kernel.drivers.retrieval.local.database import Database
 from pharia_kernel.errors import SkillUnavailable
 from pharia_kernel.kernel import Kernel
+from tests.support.kernel import until
 
 NAMESPACES = """
 [namespaces.mine]
@@ -93,3 +95,29 @@ async def test_part_that_fails_to_start_is_logged(
     assert "starting the namespaces failed" in caplog.text
     assert "disk on fire" in caplog.text
     assert ("Traceback" in caplog.text) is trace
+
+
+async def test_document_index_that_cannot_be_opened_is_not_ready(tmp_path: Path) -> None:
+    directory = tmp_path / "index"
+    other_kernel = Database(directory / "documents.sqlite")
+    await other_kernel.open("")
+    environ = {
+        "DOCUMENT_INDEX__DIRECTORY": str(directory),
+        "OPENAI_INFERENCE__URL": "http://x",
+        "OPENAI_INFERENCE__TOKEN": "secret",
+    }
+    try:
+        async with Kernel(settings(tmp_path, ENGINES="1", **environ)) as kernel:
+
+            async def problem() -> str | None:
+                return kernel.skills.readiness()["document_index"].get("error")
+
+            assert "used by another process" in await until(problem, "the index fails")
+            assert kernel.skills.readiness()["document_index"]["ready"] is False
+    finally:
+        await other_kernel.close()
+
+
+def test_engines_find_a_cache_directory_that_is_relative_to_the_kernels_own(tmp_path: Path) -> None:
+    relative = settings(tmp_path).model_copy(update={"wasmtime_cache_dir": Path("cache")})
+    assert kernel._compiler_settings(relative).directory == Path.cwd() / "cache"

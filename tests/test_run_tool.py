@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-TOOL = Path(__file__).parents[1] / "tools" / "run.py"
+ROOT = Path(__file__).parents[1]
 
 
 def run(directory: Path, **environ: str) -> subprocess.CompletedProcess[str]:
     clean = {name: value for name, value in os.environ.items() if "NAMESPACES" not in name}
     return subprocess.run(
-        [sys.executable, TOOL],
+        [sys.executable, "-m", "tools.run"],
         cwd=directory,
-        env=clean | environ,
+        env=clean | {"PYTHONPATH": str(ROOT)} | environ,
         capture_output=True,
         text=True,
         timeout=60,

@@ -82,7 +82,17 @@ def build(
 
     ``report`` receives lines of progress. Raises ``BuildError`` once all the others are built.
     """
-    skills = _select(example_skills() if examples else test_skills(), names)
+    return _build(_select(example_skills() if examples else test_skills(), names), report)
+
+
+def build_folder(folder: Path, out: Path, report: Report = print) -> Path:
+    """Builds the skill in ``folder``, which looks like one in ``tests/skills``, and copies it to
+    ``out``. Raises ``BuildError``."""
+    skill = _from_folder(folder)
+    return _publish(_build([skill], report)[skill.name], out / f"{skill.name}.wasm")
+
+
+def _build(skills: list[Skill], report: Report) -> dict[str, Path]:
     jobs: dict[str, list[Skill]] = defaultdict(list)
     for skill in skills:
         if not _artifact(skill).exists():
