@@ -37,6 +37,7 @@ Stream = Callable[[bytes], AsyncGenerator[StreamEvent, None]]
 @dataclass
 class Settings:
     max_body_size: int = 1 << 20
+    run_timeout: float = 60.0
     cors_allow_origins: list[str] = field(default_factory=list)
 
 

@@ -53,7 +53,7 @@ def create_app(
     """
     hot: list[Runs | CsiCalls] = [
         Runs(skills, auth, settings.max_body_size),
-        CsiCalls(csi, auth, settings.max_body_size),
+        CsiCalls(csi, auth, settings.max_body_size, settings.run_timeout),
     ]
     resources = _resources(skills, auth, version, documents)
     app: ASGIApp = GZipMiddleware(

@@ -13,6 +13,11 @@ class ShellSettings(Protocol):
         ...
 
     @property
+    def run_timeout(self) -> float:
+        """Seconds that a system call over HTTP may take, like a run of a skill."""
+        ...
+
+    @property
     def cors_allow_origins(self) -> Sequence[str]:
         """Origins whose pages may call the kernel; ``*`` is any, none turns CORS off."""
         ...

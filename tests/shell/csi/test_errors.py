@@ -351,3 +351,13 @@ async def test_item_errors_are_not_for_others(client: httpx.AsyncClient, csi: Re
         csi.outcome = raises(errors.NotFound("no"))
         response = await client.post(route, json=body, headers=ITEM_ERRORS)
         assert response.status_code == 404
+
+
+async def test_a_call_may_take_as_long_as_a_run() -> None:
+    csi = RecordingCsi()
+    app = app_of(MemorySkills(), csi=csi, settings=Settings(run_timeout=5.0))
+    async with running(app) as client:
+        await client.post("/csi/v2/select_language", json=[{"text": "x", "languages": ["eng"]}])
+    remaining = csi.calls[-1][2].remaining()
+    assert remaining is not None
+    assert 0 < remaining <= 5

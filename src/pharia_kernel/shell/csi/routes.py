@@ -6,6 +6,7 @@ answers and events are encoded the same way.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable
 from typing import Any
 from uuid import uuid4
@@ -40,10 +41,14 @@ _ITEM_ERRORS = (b"preference-applied", b"item-errors")
 class CsiCalls:
     """ASGI application for the paths that it ``answers``."""
 
-    def __init__(self, csi: Csi, authorizer: Authorizer, max_body_size: int) -> None:
+    def __init__(
+        self, csi: Csi, authorizer: Authorizer, max_body_size: int, time_limit: float
+    ) -> None:
+        """``time_limit`` in seconds is for a call, or a stream from its beginning to its end."""
         self._csi = csi
         self._authorizer = authorizer
         self._max_body_size = max_body_size
+        self._time_limit = time_limit
 
     @staticmethod
     def answers(path: str) -> bool:
@@ -60,13 +65,17 @@ class CsiCalls:
         function = legacy.function(body) if path == legacy.PATH else _ROUTES[path]
         asked = decode(function.decoder, body)
         wanted = preferences(scope["headers"]) if path.startswith(_V2) else Preferences()
-        exchange = _Exchange(self._csi, _context(caller), wanted, scope, receive, send)
+        exchange = _Exchange(self._csi, self._context(caller), wanted, scope, receive, send)
         await exchange.answer(function, asked)
 
-
-def _context(caller: Caller) -> CallContext:
-    # Drivers share their capacity fairly between runs: an HTTP request counts as one.
-    return CallContext(token=caller.token, run_id=uuid4().hex, trace_headers=caller.trace_headers)
+    def _context(self, caller: Caller) -> CallContext:
+        return CallContext(
+            token=caller.token,
+            # Drivers share their capacity fairly between runs: an HTTP request counts as one.
+            run_id=uuid4().hex,
+            deadline=time.monotonic() + self._time_limit,
+            trace_headers=caller.trace_headers,
+        )
 
 
 class _Exchange:
