@@ -375,7 +375,10 @@ async def test_what_a_driver_learns_of_the_caller(
     assert first.run_id and second.run_id
     assert first.run_id != second.run_id
     assert first == CallContext(
-        token="hunter2", run_id=first.run_id, trace_headers={"traceparent": TRACEPARENT}
+        token="hunter2",
+        run_id=first.run_id,
+        deadline=first.deadline,
+        trace_headers={"traceparent": TRACEPARENT},
     )
 
 
