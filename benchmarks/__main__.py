@@ -20,7 +20,19 @@ from typing import Any
 
 from benchmarks import table
 from benchmarks.bench import Bench
-from benchmarks.cases import deploy, latency, parked, payload, restart, stream, throughput
+from benchmarks.cases import (
+    batch,
+    deploy,
+    documents,
+    latency,
+    parked,
+    payload,
+    relay,
+    restart,
+    stream,
+    texts,
+    throughput,
+)
 from benchmarks.table import Row
 from tools.build_skills import BuildError
 
@@ -32,6 +44,10 @@ _CASES: dict[str, Callable[[Bench], list[Row]]] = {
     "f": deploy.measure,
     "g": restart.measure,
     "h": stream.measure,
+    "i": batch.measure,
+    "j": relay.measure,
+    "k": documents.measure,
+    "l": texts.measure,
 }
 """(a) is measured beside each of those that are compared with it."""
 _ALIASES = {"a": "b"}

@@ -52,7 +52,7 @@ class Bench:
     @cached_property
     def wasm(self) -> dict[str, Path]:
         self.say("building the skills")
-        return components.build(["greet", "echo", "chatty", "stream_chat"])
+        return components.build(["greet", "echo", "chatty", "chat_batch", "stream_chat"])
 
     @cached_property
     def artifacts(self) -> dict[str, Artifact]:

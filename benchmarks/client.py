@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import chain, repeat
 from typing import cast
 
 import uvloop
@@ -18,6 +19,8 @@ from benchmarks.processes import Address
 
 _HEAD_END = b"\r\n\r\n"
 _LENGTH = b"\r\ncontent-length: "
+_SUCCESS = (200, 201, 204)
+_NO_CONTENT = 204
 _LAST_CHUNK = b"0\r\n\r\n"
 _TIMEOUT = 60.0
 _RECEIVE = 1 << 18
@@ -29,14 +32,18 @@ class UnexpectedAnswer(Exception):
 
 def post(address: Address, path: str, body: bytes) -> bytes:
     """The bytes of a request."""
+    return message("POST", address, path, body)
+
+
+def message(method: str, address: Address, path: str, body: bytes) -> bytes:
     return (
-        f"POST {path} HTTP/1.1\r\nHost: {address[0]}\r\nContent-Type: application/json\r\n"
+        f"{method} {path} HTTP/1.1\r\nHost: {address[0]}\r\nContent-Type: application/json\r\n"
         f"Content-Length: {len(body)}\r\n\r\n"
     ).encode() + body
 
 
 class _Answer:
-    """Reads an answer with ``Content-Length`` as it arrives."""
+    """Reads an answer with ``Content-Length``, or without content, as it arrives."""
 
     __slots__ = ("_body_at", "_buffer", "_end")
 
@@ -56,11 +63,14 @@ class _Answer:
         return len(self._buffer) >= self._end
 
     def _length(self, head_end: int) -> int:
-        at = self._buffer.find(_LENGTH, 0, head_end + 2)
+        head = bytes(self._buffer[: head_end + 2]).lower()
+        at = head.find(_LENGTH)
+        if at < 0 and self.status() == _NO_CONTENT:
+            return 0
         if at < 0:
             raise UnexpectedAnswer(bytes(self._buffer[:500]).decode(errors="replace"))
         at += len(_LENGTH)
-        return int(self._buffer[at : self._buffer.find(b"\r\n", at)])
+        return int(head[at : head.find(b"\r\n", at)])
 
     def status(self) -> int:
         return int(self._buffer[9:12])
@@ -69,7 +79,7 @@ class _Answer:
         return bytes(self._buffer[self._body_at :])
 
     def require_success(self) -> None:
-        if self.status() != 200:
+        if self.status() not in _SUCCESS:
             raise UnexpectedAnswer(bytes(self._buffer[:1000]).decode(errors="replace"))
 
 
@@ -107,12 +117,23 @@ def latencies(address: Address, path: str, body: bytes, count: int) -> list[floa
     return durations
 
 
-def answer(address: Address, path: str, body: bytes) -> bytes:
+def answer(address: Address, path: str, body: bytes, method: str = "POST") -> bytes:
     """The answer's body."""
     with _connect(address) as connection:
-        received = _exchange(connection, post(address, path, body))
+        received = _exchange(connection, message(method, address, path, body))
         received.require_success()
         return received.body()
+
+
+def single(address: Address, path: str, body: bytes) -> float:
+    """Seconds of one request on a connection of its own, which is opened before."""
+    request = post(address, path, body)
+    with _connect(address) as connection:
+        began = time.perf_counter()
+        answer = _exchange(connection, request)
+        seconds = time.perf_counter() - began
+    answer.require_success()
+    return seconds
 
 
 class Change(Struct, frozen=True):
@@ -155,18 +176,24 @@ class Load(Struct, frozen=True):
 
 
 class _Client(asyncio.Protocol):
-    """One connection that asks again as soon as it was answered, while ``more`` says so."""
+    """One connection that sends the next request as soon as one was answered, while there are."""
 
-    def __init__(self, request: bytes, more: Callable[[], bool], failed: Callable[[str], None]):
-        self._request = request
-        self._more = more
-        self._failed = failed
+    def __init__(self, requests: Iterator[bytes], answered: Callable[[], None]):
+        self._requests = requests
+        self._answered = answered
         self._answer = _Answer()
-        self.closed = asyncio.get_running_loop().create_future()
+        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._transport.write(self._request)
+        self._send()
+
+    def _send(self) -> None:
+        request = next(self._requests, None)
+        if request is None:
+            self._transport.close()
+        else:
+            self._transport.write(request)
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -174,59 +201,66 @@ class _Client(asyncio.Protocol):
                 return
             self._answer.require_success()
         except (UnexpectedAnswer, ValueError) as error:
-            self._failed(str(error))
+            self.closed.set_exception(UnexpectedAnswer(str(error)))
             self._transport.abort()
             return
         self._answer = _Answer()
-        if self._more():
-            self._transport.write(self._request)
-        else:
-            self._transport.close()
+        self._answered()
+        self._send()
 
     def connection_lost(self, _: Exception | None) -> None:
-        self.closed.set_result(None)
+        if not self.closed.done():
+            self.closed.set_result(None)
 
 
 class _Crowd:
-    def __init__(self, request: bytes, wanted: Callable[[int], bool]) -> None:
-        self._request = request
-        self._wanted = wanted
-        self._failures: list[str] = []
+    """Connections that share the work."""
+
+    def __init__(self, requests: Iterator[bytes]) -> None:
+        self._requests = requests
         self.answered = 0
 
-    def _more(self) -> bool:
+    def _count(self) -> None:
         self.answered += 1
-        return self._wanted(self.answered)
 
     async def run(self, address: Address, size: int) -> None:
         """Until all connections are closed; raises ``UnexpectedAnswer``."""
         loop = asyncio.get_running_loop()
 
         def client() -> _Client:
-            return _Client(self._request, self._more, self._failures.append)
+            return _Client(self._requests, self._count)
 
         pairs = await asyncio.gather(
             *(loop.create_connection(client, *address) for _ in range(size))
         )
         async with asyncio.timeout(_TIMEOUT):
             await asyncio.gather(*(client.closed for _, client in pairs))
-        if self._failures:
-            raise UnexpectedAnswer(self._failures[0])
 
 
 def throughput(address: Address, path: str, body: bytes, concurrency: int, seconds: float) -> Load:
-    """Keep ``concurrency`` requests in flight for so long, and until the last is answered."""
+    """Keep ``concurrency`` requests in flight for so long, and until the last is answered.
+
+    Every connection sends one at least.
+    """
+    request = post(address, path, body)
     deadline = time.perf_counter() + seconds
-    crowd = _Crowd(post(address, path, body), lambda _: time.perf_counter() < deadline)
-    return _measured(crowd, address, concurrency)
+    in_time = iter(lambda: time.perf_counter() < deadline, False)
+    requests = chain(repeat(request, concurrency), (request for _ in in_time))
+    return _measured(requests, address, concurrency)
 
 
 def burst(address: Address, path: str, body: bytes, count: int) -> Load:
     """``count`` requests at once, one each on as many connections."""
-    return _measured(_Crowd(post(address, path, body), lambda _: False), address, count)
+    return _measured(repeat(post(address, path, body), count), address, count)
 
 
-def _measured(crowd: _Crowd, address: Address, size: int) -> Load:
+def deliver(address: Address, requests: list[bytes], concurrency: int) -> Load:
+    """Each of the requests once, ``concurrency`` of them at a time."""
+    return _measured(iter(requests), address, concurrency)
+
+
+def _measured(requests: Iterator[bytes], address: Address, size: int) -> Load:
+    crowd = _Crowd(requests)
     began, processor = time.perf_counter(), time.process_time()
     uvloop.run(crowd.run(address, size))
     return Load(crowd.answered, time.perf_counter() - began, time.process_time() - processor)

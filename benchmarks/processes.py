@@ -1,4 +1,4 @@
-"""The kernel and the model server that are measured: processes of their own, as in production."""
+"""The kernel and the servers that are measured: processes of their own, as in production."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 import psutil
+from msgspec import Struct
 
 from benchmarks.components import ARTIFACTS
 from tools.build_skills import ROOT
@@ -28,6 +29,8 @@ _HOST = "127.0.0.1"
 _START_SECONDS = 60.0
 _STOP_SECONDS = 20.0
 _POLL = 0.02
+_COMMAND = [str(Path(sysconfig.get_path("scripts")) / "pharia-kernel"), "serve"]
+_WATCHED = [sys.executable, "-m", "benchmarks.watched"]
 MB = 1e6
 
 
@@ -96,11 +99,25 @@ class Kernel:
     def _tail(self) -> str:
         return self._log.read_text("utf-8", "replace")[-4000:]
 
+    def longest_stall(self) -> tuple[float, float]:
+        """Of the event loop since the last call, in seconds, and what its thread used meanwhile.
+
+        Only a watched kernel knows.
+        """
+        stall = self.get("/stalls")[1]
+        return stall["longest"], stall["processor"]
+
     # --- what it uses
 
     def processor_seconds(self) -> tuple[float, float]:
         """Of the kernel process, and of all its engines, since they started."""
         return _processor_seconds(self._psutil), sum(map(_processor_seconds, self.engines()))
+
+    def processor_seconds_of_workers(self) -> float:
+        """Of the processes that split texts or detect languages, since they started."""
+        engines = {engine.pid for engine in self.engines()}
+        others = [child for child in self._psutil.children() if child.pid not in engines]
+        return sum(map(_processor_seconds, others))
 
     def memory(self) -> tuple[float, float]:
         """Proportional set size in bytes: of the kernel process, and of all its engines."""
@@ -121,18 +138,28 @@ def _pss(process: psutil.Process) -> float:
 
 @contextmanager
 def running_kernel(
-    skills: Path, *, engines: int, llm: Address | None = None, wait: bool = True
+    skills: Path,
+    *,
+    engines: int,
+    llm: Address | None = None,
+    settings: Mapping[str, str] | None = None,
+    watched: bool = False,
+    wait: bool = True,
 ) -> Iterator[Kernel]:
     """A kernel that serves the directory ``skills`` as namespace ``bench``, stopped in the end.
 
-    It uses the shared cache of artifacts. With ``wait`` it is ready, else it only has been started.
+    It uses the shared cache of artifacts. ``llm`` is its inference provider; ``settings`` are more
+    variables. A ``watched`` one knows its longest stall. With ``wait`` it is ready, else it only
+    has been started.
     """
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-kernel-")))
         address = (_HOST, _free_port())
         log = home / "log"
-        command = [str(Path(sysconfig.get_path("scripts")) / "pharia-kernel"), "serve"]
-        environment = _environment(home, address, skills, engines, llm)
+        environment = _environment(home, address, skills, engines, llm) | dict(settings or {})
+        command = _WATCHED if watched else _COMMAND
+        if watched:
+            environment["PYTHONPATH"] = str(ROOT)
         with log.open("wb") as file:
             process = subprocess.Popen(command, cwd=home, env=environment, stderr=file)
         stack.callback(_stop, process)
@@ -163,18 +190,41 @@ def _environment(
     return environment
 
 
+class Server(Struct, frozen=True):
+    """A backend of the kernel."""
+
+    address: Address
+    process: psutil.Process
+
+    def processor_seconds(self) -> float:
+        """Since it started."""
+        return _processor_seconds(self.process)
+
+
 @contextmanager
-def running_llm(*, latency: float = 0.0, tokens: int = 5, delay: float = 0.0) -> Iterator[Address]:
+def running_llm(*, latency: float = 0.0, tokens: int = 5, delay: float = 0.0) -> Iterator[Server]:
     """The scripted model server of the tests, in a process of its own. All times in seconds."""
+    options = {"--latency": latency, "--tokens": tokens, "--delay": delay}
+    arguments = [text for pair in options.items() for text in map(str, pair)]
+    with _running_server("tests.support.faulty_llm", arguments) as server:
+        yield server
+
+
+@contextmanager
+def running_embeddings() -> Iterator[Server]:
+    """A server that embeds texts, in a process of its own."""
+    with _running_server("benchmarks.embeddings", []) as server:
+        yield server
+
+
+@contextmanager
+def _running_server(module: str, arguments: list[str]) -> Iterator[Server]:
     address = (_HOST, _free_port())
-    command = [
-        sys.executable, "-m", "tests.support.faulty_llm", "--port", str(address[1]),
-        "--latency", str(latency), "--tokens", str(tokens), "--delay", str(delay),
-    ]  # fmt: skip
+    command = [sys.executable, "-m", module, "--port", str(address[1]), *arguments]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
     try:
         _wait_for_port(process, address)
-        yield address
+        yield Server(address, psutil.Process(process.pid))
     finally:
         _stop(process)
 
@@ -187,7 +237,7 @@ def _wait_for_port(process: subprocess.Popen[bytes], address: Address) -> None:
             return
         except OSError:
             time.sleep(_POLL)
-    raise DidNotStart("The model server did not start.")
+    raise DidNotStart(f"`{process.args!r}` did not start.")
 
 
 def _free_port() -> int:

@@ -57,7 +57,7 @@ def _wall_time(bench: Bench, count: int) -> tuple[list[float], float]:
     with (
         bench.skills("chatty") as skills,
         running_llm(latency=_LATENCY) as llm,
-        running_kernel(skills, engines=_ENGINES, llm=llm) as kernel,
+        running_kernel(skills, engines=_ENGINES, llm=llm.address) as kernel,
     ):
         bench.client(client.burst, kernel.address, _PATH, _BODY, 8)
         for turn in range(rounds):
@@ -75,7 +75,7 @@ def _memory(bench: Bench, count: int) -> tuple[float, float]:
     with (
         bench.skills("greet", "chatty") as skills,
         running_llm(latency=_FOREVER) as llm,
-        running_kernel(skills, engines=_ENGINES, llm=llm) as kernel,
+        running_kernel(skills, engines=_ENGINES, llm=llm.address) as kernel,
     ):
         bench.say(f"d: memory of {count} parked runs")
         # Both engines have run guests before: what they keep from that is not counted.

@@ -1,4 +1,4 @@
-"""(h) what the kernel and a skill add to a stream of tokens."""
+"""(h) what the kernel and a skill add to the first token of a stream."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from benchmarks.processes import running_kernel, running_llm
 from benchmarks.table import Row, milliseconds
 
 _AIM = 0.002
-_TOKENS = 2000
-_STREAMS = 8
 _PER_ROUND = 25
 _MESSAGES = [{"role": "user", "content": "Hi"}]
 _SKILL_BODY = json.dumps({"model": MODEL, "messages": _MESSAGES}).encode()
@@ -24,10 +22,6 @@ _TOKEN = b"token"
 
 
 def measure(bench: Bench) -> list[Row]:
-    return [*_first_token(bench), *_rate(bench)]
-
-
-def _first_token(bench: Bench) -> list[Row]:
     direct: list[float] = []
     through: list[float] = []
     guest: list[float] = []
@@ -36,21 +30,21 @@ def _first_token(bench: Bench) -> list[Row]:
     with (
         bench.skills("stream_chat") as skills,
         running_llm(tokens=3) as llm,
-        running_kernel(skills, engines=2, llm=llm) as kernel,
+        running_kernel(skills, engines=2, llm=llm.address) as kernel,
     ):
         for turn in range(rounds):
             bench.say(f"h: first token, round {turn + 1} of {rounds}")
             direct += bench.client(
-                client.first_tokens, llm, _DIRECT_PATH, _DIRECT_BODY, _TOKEN, _PER_ROUND
+                client.first_tokens, llm.address, _DIRECT_PATH, _DIRECT_BODY, _TOKEN, _PER_ROUND
             )
             through += bench.client(
                 client.first_tokens, kernel.address, _SKILL_PATH, _SKILL_BODY, _TOKEN, _PER_ROUND
             )
             guest += bench.bare[0](bare.engine_first_call, artifact, _SKILL_BODY, _PER_ROUND)
-    return _first_token_rows(median(direct), through, median(guest))
+    return _rows(median(direct), through, median(guest))
 
 
-def _first_token_rows(direct: float, through: list[float], guest: float) -> list[Row]:
+def _rows(direct: float, through: list[float], guest: float) -> list[Row]:
     added = median(through) - direct
     return [
         Row(
@@ -76,38 +70,3 @@ def _first_token_rows(direct: float, through: list[float], guest: float) -> list
             values={"guest_ms": guest * 1e3, "rest_ms": (added - guest) * 1e3},
         ),
     ]
-
-
-def _rate(bench: Bench) -> list[Row]:
-    rows = []
-    with (
-        bench.skills("stream_chat") as skills,
-        running_llm(tokens=_TOKENS) as llm,
-        running_kernel(skills, engines=1, llm=llm) as kernel,
-    ):
-        for streams in (1, _STREAMS):
-            bench.say(f"h: tokens per second, {streams} at once")
-            rows.append(_rate_of(bench, llm, kernel.address, streams))
-    return rows
-
-
-def _rate_of(bench: Bench, llm: tuple[str, int], kernel: tuple[str, int], streams: int) -> Row:
-    direct: list[float] = []
-    through: list[float] = []
-    for _ in range(bench.times(4, 1)):
-        for address, path, body, rates in (
-            (llm, _DIRECT_PATH, _DIRECT_BODY, direct),
-            (kernel, _SKILL_PATH, _SKILL_BODY, through),
-        ):
-            read = bench.client(client.stream_rate, address, path, body, _TOKEN, streams)
-            # One more than asked for: the usage at the end has the word in it too.
-            if read.tokens < streams * _TOKENS:
-                raise AssertionError(f"{read.tokens} of {streams * _TOKENS} tokens came")
-            rates.append(streams * _TOKENS / read.seconds)
-    return Row(
-        key="h",
-        what=f"tokens per second through one engine, {streams} stream{'s' * (streams > 1)}",
-        result=f"{median(through):,.0f}/s",
-        ratio=f"{median(through) / median(direct):.2f} of the server's own {median(direct):,.0f}/s",
-        values={"per_second": median(through), "direct_per_second": median(direct)},
-    )
