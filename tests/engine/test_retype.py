@@ -232,11 +232,11 @@ def test_all_toolchains_are_understood(artifacts: Artifacts, name: str) -> None:
 
 def test_types_of_imports_stay(artifacts: Artifacts) -> None:
     engine = binding.new_engine(binding.EngineOptions(pooling=False))
-    imports = Component.deserialize_file(engine, str(artifacts("tool_user").path)).type.imports(
-        engine
-    )
-    (tool,) = (item.ty for name, item in imports.items() if name.startswith("pharia:skill/tool@"))
-    function = tool.exports(engine)["invoke-tool"].ty  # type: ignore[union-attr]
+    component = Component.deserialize_file(engine, str(artifacts("tool_user").path))
+    imports = component.type.imports(engine)
+    (tool,) = (item for name, item in imports.items() if name.startswith("pharia:skill/tool@"))
+    interface: Any = tool.ty
+    function = interface.exports(engine)["invoke-tool"].ty
     ((_, requests),) = function.params
     arguments = dict(requests.element.fields)["arguments"].element
     assert isinstance(dict(arguments.fields)["value"].element, wit.U8)

@@ -84,6 +84,8 @@ class GuestCalls:
 
     async def close(self) -> None:
         """Close the streams that the guest left open."""
+        if not self._streams and not self._closing:
+            return
         streams, self._streams = self._streams, {}
         await asyncio.gather(*(stream.close() for stream in streams.values()), *self._closing)
 

@@ -37,6 +37,8 @@ def configure(
     stream = stream or sys.stderr
     terminal = stream.isatty()
     as_json = format_ == "json" or (format_ == "auto" and not terminal)
+    # Nothing that is written needs them, and each record would look them up.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging.addLevelName(TRACE, "TRACE")
     logging.addLevelName(logging.WARNING, "WARN")
     handler = logging.StreamHandler(stream)
