@@ -174,6 +174,7 @@ async def test_connections_are_used_again(driver: OpenAiDriver, faulty: FaultyLl
 
 
 async def test_a_server_without_completions(driver: OpenAiDriver, faulty: FaultyLlm) -> None:
+    faulty.will(scripted.error(404), scripted.error(404))
     completion = CompletionRequest("tiny", "x", CompletionParams())
     with pytest.raises(NotConfigured, match="only supports chat"):
         await driver.complete(completion, CallContext())
