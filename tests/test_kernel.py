@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pharia_kernel import config, kernel
+from pharia_kernel import config, kernel, wiring
 from pharia_kernel.drivers.retrieval.local.database import Database
 from pharia_kernel.errors import SkillUnavailable
 from pharia_kernel.kernel import Kernel
@@ -121,3 +121,32 @@ async def test_document_index_that_cannot_be_opened_is_not_ready(tmp_path: Path)
 def test_engines_find_a_cache_directory_that_is_relative_to_the_kernels_own(tmp_path: Path) -> None:
     relative = settings(tmp_path).model_copy(update={"wasmtime_cache_dir": Path("cache")})
     assert kernel._compiler_settings(relative).directory == Path.cwd() / "cache"
+
+
+async def test_the_document_index_needs_a_provider_that_embeds(tmp_path: Path) -> None:
+    with pytest.raises(wiring.CannotStart, match=r"embedding-provider.*there are: none"):
+        Kernel(settings(tmp_path, DOCUMENT_INDEX__DIRECTORY="documents"))
+
+
+async def test_of_several_providers_one_must_be_named(tmp_path: Path) -> None:
+    toml = """
+    [document-index]
+    directory = "documents"
+    [inference-providers.a]
+    type = "openai"
+    url = "http://a"
+    token = "x"
+    [inference-providers.b]
+    type = "openai"
+    url = "http://b"
+    token = "x"
+    """
+    with pytest.raises(wiring.CannotStart, match="there are: a, b"):
+        Kernel(settings(tmp_path, toml))
+    Kernel(settings(tmp_path, toml, DOCUMENT_INDEX__EMBEDDING_PROVIDER="b"))
+
+
+async def test_a_missing_model_file_stops_the_start(tmp_path: Path) -> None:
+    toml = '[inference-providers.laptop]\ntype = "local"\nmodel-file = "none.gguf"'
+    with pytest.raises(wiring.CannotStart, match=r"laptop.*no model file"):
+        Kernel(settings(tmp_path, toml))

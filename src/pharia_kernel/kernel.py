@@ -51,12 +51,13 @@ class Kernel:
     def __init__(self, settings: Settings) -> None:
         """Raises ``OSError`` if the cache directory can't be used, or ``CannotStart``."""
         self._settings = settings
-        self._inference = wiring.inference(settings)
+        providers = wiring.inference_providers(settings)
+        self._inference = wiring.inference(settings, providers)
         self._chunker = wiring.chunker(settings)
         self._language = LanguageSelector()
         self._mcp = wiring.mcp_servers(settings)
         self._toolbox = wiring.toolbox(settings, self._mcp, BUILTIN_NAMESPACE)
-        self._retrieval = wiring.retrieval(settings, self._chunker)
+        self._retrieval = wiring.retrieval(settings, self._chunker, providers)
         self._csi = CsiService(
             self._inference, self._toolbox, self._chunker, self._language, self._retrieval
         )

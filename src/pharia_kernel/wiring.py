@@ -40,9 +40,8 @@ class CannotStart(Exception):
 # --- inference ------------------------------------------------------------------------------------
 
 
-def inference(settings: Settings) -> InferenceDriver | None:
-    """Raises ``CannotStart``."""
-    providers = _providers(settings)
+def inference(settings: Settings, providers: dict[str, InferenceDriver]) -> InferenceDriver | None:
+    """The one driver that skills see, over the ``providers``."""
     if not providers:
         log.warning("no inference provider is configured: skills that use inference will fail")
         return None
@@ -57,7 +56,8 @@ def inference(settings: Settings) -> InferenceDriver | None:
     return Router(providers, routes, default)
 
 
-def _providers(settings: Settings) -> dict[str, InferenceDriver]:
+def inference_providers(settings: Settings) -> dict[str, InferenceDriver]:
+    """By name; raises ``CannotStart``."""
     providers: dict[str, InferenceDriver] = {}
     if settings.inference_url:
         providers["aleph-alpha"] = AlephAlphaDriver(settings.inference_url)
@@ -75,7 +75,10 @@ def _providers(settings: Settings) -> dict[str, InferenceDriver]:
 def _provider(config: InferenceProvider) -> InferenceDriver:
     if config.model_file is not None:
         return LocalDriver(
-            config.model_file, parallel=config.parallel or 4, context=config.context or 4096
+            config.model_file,
+            parallel=config.parallel or 4,
+            context=config.context or 4096,
+            pooling=config.pooling,
         )
     assert config.url is not None  # the settings are checked
     configured = ConfiguredToken(config.token.get_secret_value()) if config.token else None
@@ -110,7 +113,9 @@ def chunker(settings: Settings) -> Chunker:
 # --- retrieval ------------------------------------------------------------------------------------
 
 
-def retrieval(settings: Settings, chunker: Chunker) -> RetrievalDriver | None:
+def retrieval(
+    settings: Settings, chunker: Chunker, providers: dict[str, InferenceDriver]
+) -> RetrievalDriver | None:
     """Raises ``CannotStart``."""
     if settings.document_index_url:
         return RemoteDocumentIndex(settings.document_index_url)
@@ -118,22 +123,33 @@ def retrieval(settings: Settings, chunker: Chunker) -> RetrievalDriver | None:
     if config is None:
         return None
     # The Qdrant client takes a second to import.
-    from pharia_kernel.drivers.retrieval.local.embedding import OpenAiEmbedders
+    from pharia_kernel.drivers.retrieval.local.embedding import LocalEmbedders, OpenAiEmbedders
     from pharia_kernel.drivers.retrieval.local.index import LocalDocumentIndex
     from pharia_kernel.drivers.retrieval.local.vectors import QdrantServer
 
-    url, token = _embedding_endpoint(settings, config)
+    embeds = _embedding_provider(settings, config, providers)
+    embedders = (
+        LocalEmbedders(embeds)
+        if isinstance(embeds, LocalDriver)
+        else OpenAiEmbedders(embeds[0], ConfiguredToken(embeds[1]))
+    )
     qdrant = None
     if config.qdrant_url:
         key = config.qdrant_api_key
         qdrant = QdrantServer(config.qdrant_url, key.get_secret_value() if key else None)
-    embedders = OpenAiEmbedders(url, ConfiguredToken(token))
     return LocalDocumentIndex(config.directory, embedders, chunker, qdrant=qdrant)
 
 
-def _embedding_endpoint(settings: Settings, config: DocumentIndex) -> tuple[str, str]:
-    """URL and token of the provider that embeds: the one that is named, or the only one."""
-    suitable = {
+def _embedding_provider(
+    settings: Settings, config: DocumentIndex, providers: dict[str, InferenceDriver]
+) -> LocalDriver | tuple[str, str]:
+    """The provider that embeds, or its URL and token: the one that is named, or the only one."""
+    suitable: dict[str, LocalDriver | tuple[str, str]] = {
+        name: driver
+        for name, driver in providers.items()
+        if isinstance(driver, LocalDriver) and driver.embeds
+    }
+    suitable |= {
         name: (provider.url, provider.token.get_secret_value())
         for name, provider in settings.inference_providers.items()
         if provider.type == "openai" and provider.url and provider.token
@@ -146,7 +162,7 @@ def _embedding_endpoint(settings: Settings, config: DocumentIndex) -> tuple[str,
         known = ", ".join(suitable) or "none"
         raise CannotStart(
             "`document-index.embedding-provider` must name an inference provider of type "
-            f"`openai`; there are: {known}"
+            f"`openai`, or `local` with `pooling`; there are: {known}"
         )
     return suitable[name]
 

@@ -67,6 +67,7 @@ type = "local"
 model-file = "models/tiny.gguf"
 parallel = 2
 context = 512
+pooling = "last"
 
 [inference-models]
 "llama-*" = "cloud"

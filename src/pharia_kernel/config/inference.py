@@ -18,7 +18,7 @@ _NEEDED: dict[ProviderType, tuple[str, ...]] = {
 _ALLOWED: dict[ProviderType, tuple[str, ...]] = {
     "openai": ("url", "token"),
     "aleph-alpha": ("url", "token"),
-    "local": ("model_file", "parallel", "context"),
+    "local": ("model_file", "parallel", "context", "pooling"),
 }
 
 
@@ -36,6 +36,8 @@ class InferenceProvider(Table):
     """Answers that a local model generates at once; 4 if not set."""
     context: Count | None = None
     """Tokens of context for each of them; 4096 if not set."""
+    pooling: Literal["model", "mean", "last", "cls"] | None = None
+    """Makes a local model embed, too; ``model`` is what the file says."""
 
     @model_validator(mode="after")
     def _check_type(self) -> Self:

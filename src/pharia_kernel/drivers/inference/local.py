@@ -21,6 +21,7 @@ from pathlib import Path
 
 import aiohttp
 import msgspec
+from msgspec import Struct
 
 from pharia_kernel.csi.types import (
     CallContext,
@@ -34,7 +35,7 @@ from pharia_kernel.csi.types import (
     TextScore,
 )
 from pharia_kernel.drivers.inference.credentials import ConfiguredToken
-from pharia_kernel.drivers.inference.local_server import Options
+from pharia_kernel.drivers.inference.local_server import Options, Pooling
 from pharia_kernel.drivers.inference.openai import OpenAiDriver
 from pharia_kernel.errors import NotConfigured, UpstreamTimeout, UpstreamUnavailable
 
@@ -43,6 +44,13 @@ log = logging.getLogger("pharia_kernel.inference")
 _LOAD_SECONDS = 600.0
 _POLL_SECONDS = 0.1
 _LONGEST_BACKOFF = 30.0
+
+
+class Endpoint(Struct, frozen=True):
+    url: str
+    """With ``/v1``."""
+    token: str
+    model: str
 
 
 class LocalDriver:
@@ -55,8 +63,12 @@ class LocalDriver:
         parallel: int = 4,
         context: int = 4096,
         threads: int | None = None,
+        pooling: Pooling | None = None,
     ) -> None:
-        """Raises ``ValueError`` if the file or the extra is missing."""
+        """With ``pooling`` the server embeds, too: as the file says (``model``) or as told.
+
+        Raises ``ValueError`` if the file or the extra is missing.
+        """
         if importlib.util.find_spec("xllamacpp") is None:
             raise ValueError("`xllamacpp` is not installed: pip install 'pharia-kernel[local]'")
         if not model_file.is_file():
@@ -68,6 +80,7 @@ class LocalDriver:
             parallel=parallel,
             context=context,
             threads=threads or os.cpu_count() or 1,
+            pooling=pooling,
         )
         self._supervisor: asyncio.Task[None] | None = None
         self._driver: OpenAiDriver | None = None
@@ -75,6 +88,16 @@ class LocalDriver:
         self._closed = False
         self.address: str | None = None
         """Base URL of the server while it is up, with ``/v1``."""
+
+    async def endpoint(self, context: CallContext) -> Endpoint:
+        """Where the server is now; waits until the model is loaded."""
+        await self._server(context)
+        assert self.address is not None  # there is a driver
+        return Endpoint(self.address, self._options.token, self._options.alias)
+
+    @property
+    def embeds(self) -> bool:
+        return self._options.pooling is not None
 
     @property
     def token(self) -> str:

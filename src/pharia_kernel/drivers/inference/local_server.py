@@ -8,9 +8,14 @@ standard input is closed.
 from __future__ import annotations
 
 import sys
+from typing import Literal
 
 import msgspec
 from msgspec import Struct
+
+Pooling = Literal["model", "mean", "last", "cls"]
+
+_POOLING = {"model": "UNSPECIFIED", "mean": "MEAN", "last": "LAST", "cls": "CLS"}
 
 
 class Options(Struct, kw_only=True):
@@ -23,6 +28,8 @@ class Options(Struct, kw_only=True):
     context: int
     """Tokens of context for each of them."""
     threads: int
+    pooling: Pooling | None
+    """How the vectors of a text's tokens become one; none: no embeddings."""
 
 
 def main() -> None:
@@ -35,6 +42,10 @@ def main() -> None:
     params.api_keys = [options.token]
     params.hostnames = ["127.0.0.1"]
     params.port = 0
+    if options.pooling:
+        params.embedding = True  # beside chat and completions
+        kind = f"LLAMA_POOLING_TYPE_{_POOLING[options.pooling]}"
+        params.pooling_type = getattr(xllamacpp.llama_pooling_type, kind)
     params.n_parallel = options.parallel
     params.n_ctx = options.parallel * options.context
     params.cpuparams.n_threads = options.threads

@@ -10,7 +10,9 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Struct
 
+from pharia_kernel.csi.types import CallContext
 from pharia_kernel.drivers.inference.credentials import ConfiguredToken
+from pharia_kernel.drivers.inference.local import Endpoint, LocalDriver
 from pharia_kernel.drivers.inference.openai_errors import Asked, Redactor, failed_attempt
 from pharia_kernel.drivers.inference.resilience import Deadline, Resilience, RetryPolicy
 from pharia_kernel.drivers.inference.upstream import Upstream
@@ -112,6 +114,32 @@ class _Model:
         except ExceptionGroup as failures:
             # All batches have the same backend; the first failure speaks for the others.
             raise failures.exceptions[0] from None
+
+
+class LocalEmbedders:
+    """The one model of a local server, which has another address whenever it is restarted."""
+
+    def __init__(self, server: LocalDriver) -> None:
+        self._server = server
+        self._endpoint: Endpoint | None = None
+        self._embedders: OpenAiEmbedders | None = None
+
+    def of(self, model: str) -> Embedder:
+        """Every name is taken for the server's model."""
+        return self
+
+    async def embed(self, texts: list[str], kind: Kind) -> list[list[float]]:
+        endpoint = await self._server.endpoint(CallContext())
+        if endpoint != self._endpoint or self._embedders is None:
+            await self.close()
+            self._embedders = OpenAiEmbedders(endpoint.url, ConfiguredToken(endpoint.token))
+            self._endpoint = endpoint
+        return await self._embedders.of(endpoint.model).embed(texts, kind)
+
+    async def close(self) -> None:
+        embedders, self._embedders = self._embedders, None
+        if embedders:
+            await embedders.close()
 
 
 class _Embedding(Struct):
