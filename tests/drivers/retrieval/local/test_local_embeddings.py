@@ -36,7 +36,11 @@ async def test_texts_become_vectors(embedders: LocalEmbedders) -> None:
 
 async def test_the_server_may_come_back_elsewhere(embedders: LocalEmbedders) -> None:
     (before,) = await embedders.of("any").embed(["one"], "query")
-    (server,) = psutil.Process().children()
+    (server,) = (
+        child
+        for child in psutil.Process().children()
+        if "pharia_kernel.drivers.inference.local_server" in child.cmdline()
+    )
     os.kill(server.pid, signal.SIGKILL)
     await asyncio.to_thread(server.wait, 10)
     async with asyncio.timeout(60):
