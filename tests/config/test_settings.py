@@ -239,6 +239,7 @@ def test_what_is_not_supported_yet(load: Load) -> None:
     subjects = [sentence.split(" ", 1)[0] for sentence in sentences]
     assert subjects == [
         "`otel-endpoint`",
+        "`metrics-address`",
         "`otel-sampling-ratio`",
         "`otel-gen-ai-content-capture`",
         "`namespaces.oci.registry`",

@@ -227,7 +227,7 @@ class Settings(Table):
     def _inert_settings(self) -> Iterator[str]:
         if self.otel_endpoint is not None:
             yield _inert("otel_endpoint")
-        for name in ("otel_sampling_ratio", "otel_gen_ai_content_capture"):
+        for name in ("metrics_address", "otel_sampling_ratio", "otel_gen_ai_content_capture"):
             if getattr(self, name) != type(self).model_fields[name].default:
                 yield _inert(name)
 
