@@ -1,4 +1,4 @@
-"""Streams that a guest holds as resources."""
+"""Streams of events: read ahead for a guest, and completed for older clients."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Generic, TypeVar
 
+from pharia_kernel.csi.types import Usage, UsageEvent
 from pharia_kernel.errors import KernelError
 
 T = TypeVar("T")
@@ -89,3 +91,17 @@ class ReadAhead(Generic[T]):
             await self._source.aclose()
         except Exception:
             log.exception("a stream could not be closed properly")
+
+
+async def ending_with_usage(
+    source: AsyncGenerator[T, None],
+) -> AsyncGenerator[T | UsageEvent, None]:
+    """Where the backend tells no usage, say zero: the published SDK, which speaks WIT 0.3 and
+    ``/csi/v1``, fails on a stream without usage."""
+    told = False
+    async with aclosing(source) as events:
+        async for event in events:
+            told = told or isinstance(event, UsageEvent)
+            yield event
+    if not told:
+        yield UsageEvent(Usage(0, 0))

@@ -4,19 +4,16 @@ content."""
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from pharia_kernel.csi import types
 from pharia_kernel.csi.lines import common
 from pharia_kernel.csi.lines.common import Distribution, Logprobs, Shape, TokenUsage
 from pharia_kernel.csi.lines.function import NEXT, Function, call, named, opened
+from pharia_kernel.csi.streams import ending_with_usage
 
 if TYPE_CHECKING:
     from pharia_kernel.csi.guest import GuestCalls
-
-
-E = TypeVar("E")
 
 
 class CompletionParams(Shape):
@@ -171,24 +168,10 @@ async def complete(
     return [common.completion(completion) for completion in completions]
 
 
-async def _ending_with_usage(
-    source: AsyncGenerator[E, None],
-) -> AsyncGenerator[E | types.UsageEvent, None]:
-    """Where the backend tells no usage, say zero: the published SDK fails on a stream without
-    usage."""
-    told = False
-    async with aclosing(source) as events:
-        async for event in events:
-            told = told or isinstance(event, types.UsageEvent)
-            yield event
-    if not told:
-        yield types.UsageEvent(types.Usage(0, 0))
-
-
 def completion_stream(
     guest: GuestCalls, request: CompletionRequest
 ) -> AsyncGenerator[types.CompletionEvent, None]:
-    return _ending_with_usage(
+    return ending_with_usage(
         guest.csi.completion_stream(completion_request(request), guest.context)
     )
 
@@ -201,7 +184,7 @@ async def chat(guest: GuestCalls, requests: list[ChatRequest]) -> list[ChatRespo
 
 
 def chat_stream(guest: GuestCalls, request: ChatRequest) -> AsyncGenerator[types.ChatEvent, None]:
-    return _ending_with_usage(
+    return ending_with_usage(
         guest.csi.chat_stream(_chat_request(request), guest.context, split_reasoning=False)
     )
 

@@ -5,9 +5,7 @@ The order of the members is part of the contract.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from msgspec import Struct
 from msgspec.structs import asdict
@@ -15,8 +13,6 @@ from msgspec.structs import asdict
 from pharia_kernel.csi import types
 from pharia_kernel.csi.types import U8, FinishReason, Usage
 from pharia_kernel.shell import sse
-
-E = TypeVar("E")
 
 # --- inference ------------------------------------------------------------------------------------
 
@@ -137,20 +133,6 @@ def frame_v2(event: types.ChatEvent) -> bytes:
 def _plain_frame(event: types.ChatEvent | types.CompletionEvent) -> bytes:
     name: Any = event.__struct_config__.tag
     return sse.named_frame(name, asdict(event))
-
-
-async def ending_with_usage(
-    source: AsyncGenerator[E, None],
-) -> AsyncGenerator[E | types.UsageEvent, None]:
-    """Where the backend tells no usage, say zero: the published SDK, which is the client of
-    ``/csi/v1``, fails on a stream without usage."""
-    told = False
-    async with aclosing(source) as events:
-        async for event in events:
-            told = told or isinstance(event, types.UsageEvent)
-            yield event
-    if not told:
-        yield types.UsageEvent(types.Usage(0, 0))
 
 
 # --- the legacy route -----------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from msgspec import Raw
 
 from pharia_kernel.csi import types
 from pharia_kernel.csi.api import Csi
+from pharia_kernel.csi.streams import ending_with_usage
 from pharia_kernel.csi.types import CallContext
 from pharia_kernel.shell.csi import answers, requests
 from pharia_kernel.shell.csi.requests import ChatRequest, chat_request
@@ -78,9 +79,7 @@ async def _chat_v2(
 def _chat_stream_v1(
     csi: Csi, asked: ChatRequest, context: CallContext
 ) -> AsyncGenerator[types.ChatEvent, None]:
-    return answers.ending_with_usage(
-        csi.chat_stream(chat_request(asked), context, split_reasoning=False)
-    )
+    return ending_with_usage(csi.chat_stream(chat_request(asked), context, split_reasoning=False))
 
 
 def _chat_stream_v2(
@@ -98,7 +97,7 @@ async def complete(
 def _completion_stream_v1(
     csi: Csi, asked: types.CompletionRequest, context: CallContext
 ) -> AsyncGenerator[types.CompletionEvent, None]:
-    return answers.ending_with_usage(csi.completion_stream(asked, context))
+    return ending_with_usage(csi.completion_stream(asked, context))
 
 
 def _completion_stream_v2(
