@@ -221,9 +221,9 @@ class Namespaces:
         identities = await asyncio.to_thread(_identities, places)
         async with aclosing(batches):
             batch = asyncio.ensure_future(anext(batches))
-            await asyncio.sleep(0)  # now it watches
-            self._wake(places, set(places.values()))  # for what happened before
-            try:
+            try:  # at once: a generator can't be closed while it runs
+                await asyncio.sleep(0)  # now it watches
+                self._wake(places, set(places.values()))  # for what happened before
                 while True:
                     changes = await batch
                     self._wake(places, {p for _, c in changes for p in (Path(c), Path(c).parent)})

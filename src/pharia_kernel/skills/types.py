@@ -43,6 +43,48 @@ class SkillMetadata(Struct):
     output_schema: Raw | None
 
 
+class SkillSettings(Struct, frozen=True, kw_only=True):
+    """What a namespace says about the runs of one skill; none: the kernel's own setting."""
+
+    run_timeout: float | None = None
+    """Seconds; never more than the kernel allows."""
+    memory_limit: int | None = None
+    """Bytes of one run; never more than the kernel allows."""
+    max_runs: int | None = None
+    """Runs at once; never more than the kernel allows."""
+    allowed_tools: tuple[str, ...] | None = None
+    """Names of the namespace's tools that the skill may list and call; none: all of them."""
+
+
+class NamespaceState(StrEnum):
+    UNREAD = "unread"
+    """Nothing is known yet."""
+    OK = "ok"
+    """The newest description is in effect."""
+    STALE = "stale"
+    """The newest attempt failed; the last good description is in effect. ``error`` says why."""
+    BROKEN = "broken"
+    """There is no usable description, so no skills. ``error`` says why."""
+
+
+class NamespaceStatus(Struct, kw_only=True):
+    """One entry of ``GET /v1/namespaces``. Times are Unix seconds."""
+
+    name: str
+    state: NamespaceState
+    form: str
+    """The key that tells the form of the namespace: ``directory``, ``skills`` or ``config-url``."""
+    source: str
+    """Where the description is, without credentials."""
+    generation: int
+    """Grows with every description that comes into effect."""
+    last_attempt: float | None = None
+    last_success: float | None = None
+    next_attempt: float | None = None
+    error: dict[str, Any] | None = None
+    """Problem object; with ``line`` and ``column`` if a place in the description is to blame."""
+
+
 class SkillStatus(StrEnum):
     PREPARING = "preparing"
     """Being read, compiled or loaded; no version can serve yet."""

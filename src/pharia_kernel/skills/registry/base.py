@@ -17,6 +17,8 @@ class Snapshot(Struct, frozen=True):
     """Bytes of the component."""
     signature: Hashable
     """What the registry compares to tell cheaply that nothing changed; never an identity."""
+    manifest_digest: str | None = None
+    """Of the artifact's manifest, in registries that have manifests (OCI)."""
 
 
 class Blob(Struct, frozen=True):
