@@ -41,3 +41,15 @@ class Registry(Protocol):
     async def read(self, name: str, tag: str) -> Blob:
         """The bytes of the component."""
         ...
+
+
+class Verifier(Protocol):
+    """Decides whether a version may run, by who signed it. Two that compare equal decide alike."""
+
+    async def verify(self, name: str, snapshot: Snapshot) -> str:
+        """Who signed the skill ``name`` as it is in the snapshot, for people.
+
+        Raises ``SignatureRejected`` if nobody did whom the namespace trusts, or
+        ``SkillUnavailable`` if that can't be found out at the moment.
+        """
+        ...

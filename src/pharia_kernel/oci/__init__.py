@@ -1,0 +1,1 @@
+"""A client for registries of the OCI Distribution Specification."""
