@@ -18,6 +18,8 @@ from msgspec import Struct
 from pharia_kernel.csi.types import Argument, CallContext, TextOutput, Tool
 from pharia_kernel.drivers.tools.native import NATIVE_TOOLS
 from pharia_kernel.errors import ToolFailed
+from pharia_kernel.telemetry import tracing
+from pharia_kernel.telemetry.tools import Execution
 
 if TYPE_CHECKING:
     from pharia_kernel.drivers.tools.mcp import McpServers, ServerTools
@@ -39,6 +41,10 @@ class Toolbox:
         self._mcp = mcp
         self._collisions: dict[str, set[str]] = {}
         """Qualified names per namespace, so that each is warned of once."""
+
+    def use(self, mcp: McpServers) -> None:
+        """From now on the namespaces also have the tools of these servers."""
+        self._mcp = mcp
 
     def set_native(self, namespace: str, names: Iterable[str]) -> None:
         """Make the namespace known, with these native tools; raises ``KeyError`` for a name that is
@@ -73,12 +79,18 @@ class Toolbox:
     ) -> list[TextOutput]:
         """The tool's output; raises ``ToolFailed`` if it fails or is not there."""
         if name in self._native.get(namespace, []):
-            return NATIVE_TOOLS[name].call(arguments)
+            with Execution(namespace, name, arguments, mcp=False) as execution:
+                return execution.returned(NATIVE_TOOLS[name].call(arguments))
         entry = self._mcp_tools(namespace).get(name)
-        if entry is None or self._mcp is None:
-            raise ToolFailed(f"Tool {name} not found on any server.")
-        headers = context.trace_headers if context else {}
-        return await self._mcp.call(namespace, entry.server, entry.tool.name, arguments, headers)
+        known = None if entry is None else name
+        with Execution(namespace, known, arguments, mcp=True) as execution:
+            if entry is None or self._mcp is None:
+                raise unknown_tool(name)
+            headers = tracing.headers(context.trace_headers if context else {})
+            output = await self._mcp.call(
+                namespace, entry.server, entry.tool.name, arguments, headers
+            )
+            return execution.returned(output)
 
     def _mcp_tools(self, namespace: str) -> dict[str, _McpTool]:
         """By the names they have in the namespace."""
@@ -106,6 +118,10 @@ class Toolbox:
                 qualified[name].server,
                 name,
             )
+
+
+def unknown_tool(name: str) -> ToolFailed:
+    return ToolFailed(f"Tool {name} not found on any server.")
 
 
 def _entries(servers: list[ServerTools]) -> Iterator[_McpTool]:

@@ -4,11 +4,12 @@
 ``Session`` open per URL and credentials, and follows its list of tools.
 """
 
-from pharia_kernel.drivers.tools.mcp.endpoint import McpServerConfig
+from pharia_kernel.drivers.tools.mcp.endpoint import Endpoint, McpServerConfig
 from pharia_kernel.drivers.tools.mcp.server import HealthState, Policy
 from pharia_kernel.drivers.tools.mcp.servers import McpServers, ServerHealth, ServerTools
 
 __all__ = [
+    "Endpoint",
     "HealthState",
     "McpServerConfig",
     "McpServers",

@@ -25,6 +25,8 @@ class McpServerConfig:
     """Seconds that one call of a tool may take, all waiting included."""
     connect_timeout: float = 10.0
     """Seconds that opening a session may take. Of namespaces that share one, the largest counts."""
+    guarded: bool = False
+    """The operator did not choose this URL: connect only as far as the outbound policy permits."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,9 @@ class Endpoint:
 
     The path's last part is left out if it is the customary ``mcp``.
     """
+    guarded: bool = False
+    """The outbound policy applies. Part of the identity: what the policy forbids for one namespace
+    is not to be had through the session of another."""
 
     @classmethod
     def of(cls, config: McpServerConfig) -> Endpoint:
@@ -58,6 +63,7 @@ class Endpoint:
             label=label,
             public_url=urlunsplit((parts.scheme, label, parts.path, "", "")),
             name=_name(parts),
+            guarded=config.guarded,
         )
 
 

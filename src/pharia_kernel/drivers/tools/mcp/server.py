@@ -18,6 +18,7 @@ from pharia_kernel.drivers.tools.mcp.endpoint import Endpoint
 from pharia_kernel.drivers.tools.mcp.session import (
     CLOSE_SECONDS,
     CallResult,
+    Forbidden,
     Refused,
     Session,
     SessionUnknown,
@@ -25,6 +26,7 @@ from pharia_kernel.drivers.tools.mcp.session import (
 )
 from pharia_kernel.drivers.tools.mcp.signal import Signal
 from pharia_kernel.errors import ToolFailed, UpstreamOverloaded
+from pharia_kernel.outbound import OutboundPolicy
 
 log = logging.getLogger("pharia_kernel.tools")
 
@@ -58,9 +60,17 @@ class HealthState(StrEnum):
 class Server:
     """Tasks start with ``start`` and end some time after ``retire``, or with ``close``."""
 
-    def __init__(self, endpoint: Endpoint, policy: Policy, on_change: Callable[[], None]) -> None:
-        """``on_change`` is called when ``tools`` or the health are not what they were."""
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        policy: Policy,
+        on_change: Callable[[], None],
+        outbound: OutboundPolicy | None = None,
+    ) -> None:
+        """``on_change`` is called when ``tools`` or the health are not what they were;
+        ``outbound`` limits where connections may lead."""
         self.endpoint = endpoint
+        self._outbound = outbound
         self.connect_timeout = 10.0
         self.since = time.time()
         """When the state of health began, as a Unix time."""
@@ -142,6 +152,8 @@ class Server:
             try:
                 await self._follow()
             except (Unanswered, Refused) as error:
+                if isinstance(error, Forbidden):
+                    self._tools = []
                 self._fail(str(error))
                 await self._pause()
             except Exception:
@@ -167,7 +179,10 @@ class Server:
     @asynccontextmanager
     async def _new_session(self) -> AsyncIterator[Session]:
         session = Session(
-            self.endpoint, connect_timeout=self.connect_timeout, on_event=self._notice.set
+            self.endpoint,
+            connect_timeout=self.connect_timeout,
+            on_event=self._notice.set,
+            outbound=self._outbound,
         )
         self._sessions.add(session)
         session.when_ended(lambda: self._sessions.discard(session))

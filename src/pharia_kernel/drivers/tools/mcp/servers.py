@@ -15,6 +15,7 @@ from pharia_kernel.drivers.tools.mcp.endpoint import Endpoint, McpServerConfig
 from pharia_kernel.drivers.tools.mcp.server import HealthState, Policy, Server
 from pharia_kernel.drivers.tools.mcp.signal import Signal
 from pharia_kernel.errors import ToolFailed
+from pharia_kernel.outbound import OutboundPolicy
 
 log = logging.getLogger("pharia_kernel.tools")
 
@@ -54,8 +55,12 @@ class McpServers:
     Nothing connects before ``start``. For one event loop.
     """
 
-    def __init__(self, policy: Policy | None = None) -> None:
+    def __init__(
+        self, policy: Policy | None = None, outbound: OutboundPolicy | None = None
+    ) -> None:
+        """``outbound`` limits where the sessions of guarded servers lead; none: its defaults."""
         self._policy = policy or Policy()
+        self._outbound = outbound or OutboundPolicy()
         self._uses: dict[str, dict[str, _Use]] = {}
         self._servers: dict[Endpoint, Server] = {}
         self._leaving: dict[Server, asyncio.Task[None]] = {}
@@ -115,7 +120,8 @@ class McpServers:
 
     def _server(self, endpoint: Endpoint) -> Server:
         if endpoint not in self._servers:
-            self._servers[endpoint] = Server(endpoint, self._policy, self._changed.fire)
+            outbound = self._outbound if endpoint.guarded else None
+            self._servers[endpoint] = Server(endpoint, self._policy, self._changed.fire, outbound)
             if self._started:
                 self._servers[endpoint].start()
         return self._servers[endpoint]

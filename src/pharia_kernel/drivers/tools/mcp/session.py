@@ -22,12 +22,15 @@ from pydantic import TypeAdapter, ValidationError
 
 from pharia_kernel.csi.types import Tool
 from pharia_kernel.drivers.tools.mcp.endpoint import Endpoint
+from pharia_kernel.drivers.tools.mcp.guard import GuardedTransport
 from pharia_kernel.drivers.tools.mcp.transport import (
     CURRENT,
     MAX_ANSWER_BYTES,
     Exchange,
     IsolatingTransport,
 )
+from pharia_kernel.errors import OutboundRefused
+from pharia_kernel.outbound import OutboundPolicy
 
 log = logging.getLogger("pharia_kernel.tools")
 
@@ -56,6 +59,10 @@ class Unanswered(Exception):
     """The server did not answer in the sense of MCP; the text goes on after "Tool server X"."""
 
 
+class Forbidden(Unanswered):
+    """The outbound policy does not let the kernel connect to the server."""
+
+
 class SessionUnknown(Unanswered):
     """The server has forgotten the session, and did nothing."""
 
@@ -66,11 +73,17 @@ class Refused(Exception):
 
 class Session:
     def __init__(
-        self, endpoint: Endpoint, *, connect_timeout: float, on_event: Callable[[], None]
+        self,
+        endpoint: Endpoint,
+        *,
+        connect_timeout: float,
+        on_event: Callable[[], None],
+        outbound: OutboundPolicy | None = None,
     ) -> None:
         """``on_event`` is called when the list of tools has changed, and when the session is
-        lost."""
+        lost; ``outbound`` limits where connections may lead."""
         self._endpoint = endpoint
+        self._outbound = outbound
         self._connect_timeout = connect_timeout
         self._on_event = on_event
         self._client: Client | None = None
@@ -140,15 +153,11 @@ class Session:
 
     @asynccontextmanager
     async def _connected(self, exchange: Exchange) -> AsyncIterator[Client]:
-        transport = IsolatingTransport(
-            # Whoever uses the session limits how much goes on in it.
-            httpx2.AsyncHTTPTransport(limits=httpx2.Limits(max_connections=None))
-        )
         async with httpx2.AsyncClient(
             headers=dict(self._endpoint.headers),
             # Exchanges have deadlines; silence is allowed.
             timeout=httpx2.Timeout(None, connect=self._connect_timeout),
-            transport=transport,
+            transport=IsolatingTransport(self._connections()),
             trust_env=False,
         ) as http:
             client = Client(
@@ -166,6 +175,15 @@ class Session:
                 CURRENT.reset(token)
                 limit.reschedule(None)
                 yield client
+
+    def _connections(self) -> httpx2.AsyncHTTPTransport:
+        """Raises ``OutboundRefused`` if the URL alone says that it is forbidden."""
+        # Whoever uses the session limits how much goes on in it.
+        limits = httpx2.Limits(max_connections=None)
+        if self._outbound is None:
+            return httpx2.AsyncHTTPTransport(limits=limits)
+        self._outbound.check_url(self._endpoint.url)
+        return GuardedTransport(self._outbound, limits=limits)
 
     def _lose(self) -> None:
         self.lost = True
@@ -289,6 +307,10 @@ def _explained(error: Exception, exchange: Exchange) -> Unanswered | Refused:
         error = error.exceptions[0]
     if exchange.session_unknown:
         return SessionUnknown("has forgotten the session")
+    if isinstance(error, OutboundRefused):
+        return Forbidden(error.detail)
+    if exchange.forbidden is not None:
+        return Forbidden(exchange.forbidden)
     if exchange.problem is not None:
         return Unanswered(exchange.problem)
     if isinstance(error, TimeoutError):

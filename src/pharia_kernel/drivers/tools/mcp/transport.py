@@ -18,6 +18,8 @@ import anyio
 import httpx2
 import msgspec
 
+from pharia_kernel.errors import OutboundRefused
+
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 """Of one JSON answer, or one event of a stream."""
 _CONTROL_SECONDS = 2.0
@@ -42,6 +44,8 @@ class Exchange:
     """On the event loop's clock."""
     problem: str | None = None
     """Goes on after "Tool server X": how the server failed to answer."""
+    forbidden: str | None = None
+    """The same, where the outbound policy was the reason."""
     session_unknown: bool = False
     """The server has forgotten the session, so it did not do what was asked."""
     _scope: anyio.CancelScope | None = None
@@ -78,7 +82,7 @@ class IsolatingTransport(httpx2.AsyncBaseTransport):
         exchange = CURRENT.get() or Exchange()
         if _is_control(request):
             exchange = Exchange(exchange.headers, anyio.current_time() + _CONTROL_SECONDS)
-        exchange.problem = None
+        exchange.problem = exchange.forbidden = None
         request.headers.update(exchange.headers)
         try:
             with exchange.limit():
@@ -90,6 +94,9 @@ class IsolatingTransport(httpx2.AsyncBaseTransport):
         except (httpx2.TransportError, OSError) as error:
             exchange.problem = _describe(error)
             return httpx2.Response(502, request=request)
+        except OutboundRefused as error:
+            exchange.problem = exchange.forbidden = error.detail
+            return httpx2.Response(502, request=request)
 
     async def _end_stillborn(self, request: httpx2.Request, session: str) -> None:
         """Servers of SDK 1.x open a session for the SDK's first question, although they refuse it
@@ -98,7 +105,10 @@ class IsolatingTransport(httpx2.AsyncBaseTransport):
             return
         headers = {n: v for n, v in request.headers.items() if n not in _OF_THE_BODY}
         end = httpx2.Request("DELETE", request.url, headers={**headers, _SESSION_ID: session})
-        with suppress(httpx2.TransportError, OSError), anyio.move_on_after(_CONTROL_SECONDS):
+        with (
+            suppress(httpx2.TransportError, OSError, OutboundRefused),
+            anyio.move_on_after(_CONTROL_SECONDS),
+        ):
             response = await self._inner.handle_async_request(end)
             await response.aclose()
 
