@@ -53,6 +53,37 @@ def test_skills_in_place_from_a_folder(load: Load) -> None:
     )
 
 
+def test_limits_of_skills(load: Load) -> None:
+    toml = """
+        [namespaces.a]
+        path = "x"
+        update-interval = "1m"
+
+        [[namespaces.a.skills]]
+        name = "b"
+        run-timeout = "30s"
+        memory-limit = "64MiB"
+        max-runs = 2
+        allowed-tools = ["add"]
+    """
+    settings = load(toml)
+    expected = InPlaceNamespace(
+        skills=[
+            SkillEntry(
+                name="b",
+                run_timeout=30,
+                memory_limit=64 * 1024**2,
+                max_runs=2,
+                allowed_tools=["add"],
+            )
+        ],
+        registry=FileRegistryConfig(path=Path("x")),
+        update_interval=60,
+    )
+    assert settings.namespaces["a"] == expected
+    assert load(settings.describe()) == settings
+
+
 def test_skills_in_place_as_an_array_of_tables(load: Load) -> None:
     toml = """
         [namespaces.a]
@@ -116,8 +147,8 @@ def test_blank_keys_do_not_count(load: Load) -> None:
         ("directory = 'x'\nskills = []", "n: `directory`, `skills` exclude each other"),
         ("directory = 'x'\npath = 'y'", "n.path: not allowed beside `directory`"),
         ("directory = 'x'\ndirectori = 'y'", "n.directori: unknown key; did you mean"),
-        ("config-url = 'http://x'", "n: expected `path` (a folder), or `registry`,"),
-        ("skills = []", "n: expected `path` (a folder), or `registry`,"),
+        ("config-url = 'http://x'", "n: expected `path` (a folder), or `registry`"),
+        ("skills = []", "n: expected `path` (a folder), or `registry`"),
         ("skills = []\npath = 'x'\nregistry = 'y'", "n: `path` and `registry` exclude each other"),
         (
             "config-url = 'http://x'\npath = 'y'\nnative-tools = ['add']",
@@ -125,8 +156,13 @@ def test_blank_keys_do_not_count(load: Load) -> None:
         ),
         (
             "skills = []\nregistry = 'x'\nregistry-password = 'y'",
-            "n.registry-user: is missing",
+            "n.registry-user: is missing: `registry-user` and",
         ),
+        (
+            "skills = []\nregistry = 'x'\nregistry-user = 'y'",
+            "n.registry-password: is missing: `registry-user` and",
+        ),
+        ("skills = []\nregistry-user = 'y'\nregistry-password = 'z'", "n.registry: is missing"),
         (
             "directory = 'x'\nnative-tools = ['mul']",
             "n.native-tools[0]: expected 'add', 'subtract'",
@@ -156,6 +192,16 @@ def test_wrong_forms(problems: Problems, toml: str, told: str) -> None:
         ("5", ': expected a table such as { name = "greet", tag = "latest" }, got 5'),
         ('{ name = "a", tags = "b" }', ".tags: unknown key; did you mean"),
         ('{ name = "a", tag = "" }', ".tag: expected a string that is not empty"),
+        ('{ name = "a", run-timeout = 5 }', ".run-timeout: expected a duration with its unit"),
+        ('{ name = "a", run-timeout = "0s" }', ".run-timeout: expected more than 0"),
+        ('{ name = "a", run_timeout = "5s" }', ".run_timeout: unknown key; did you mean"),
+        ('{ name = "a", memory-limit = "1 apple" }', ".memory-limit: expected a size in bytes"),
+        ('{ name = "a", max-runs = 0 }', ".max-runs: expected at least 1"),
+        ('{ name = "a", allowed-tools = "add" }', ".allowed-tools: expected a list"),
+        (
+            '{ name = "a", allowed-tools = ["add", "add"] }',
+            ".allowed-tools: `add` is listed more than once",
+        ),
         ('{ name = "a", type = "chatt" }', '.type: expected "chat"'),
         ('{ name = "a", model = "m" }', '.model: is only for skills of type = "chat"'),
         (CHAT.replace("}", ', tag = "x" }'), '.tag: is not for skills of type = "chat"'),
@@ -181,8 +227,8 @@ def test_wrong_entries_in_a_variable(problems: Problems) -> None:
         NAMESPACES__B__PATH="x",
         NAMESPACES__B__SKILLS="[",
     ) == [
-        "NAMESPACES__A__SKILLS[1].name (environment): expected a skill name: not `.` or `..`, "
-        'and without `/`, `\\` and NUL, got "a/b"',
+        "NAMESPACES__A__SKILLS[1].name (environment): expected a skill name: 1 to 255 printable "
+        'characters without `/` and `\\`, and not `.` or `..`, got "a/b"',
         "NAMESPACES__B__SKILLS (environment): expected a JSON list, or items separated by commas, "
         'got "["',
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -16,13 +16,24 @@ from pydantic import (
     model_validator,
 )
 
+from pharia_kernel.config.problems import HIDDEN
+from pharia_kernel.config.registries import (
+    OCI_KEYS,
+    REGISTRY_KEYS,
+    FileRegistryConfig,
+    RegistryConfig,
+)
+from pharia_kernel.config.signatures import SIGNATURE_KEYS, SignatureSettings
 from pharia_kernel.config.tools import McpServerEntry
 from pharia_kernel.config.values import (
     ConfigUrl,
+    Count,
+    Duration,
     FromEnv,
     NoDuplicates,
     PathValue,
     Secret,
+    Size,
     Table,
     Text,
     expected,
@@ -31,23 +42,26 @@ from pharia_kernel.config.values import (
     unknown_key,
 )
 from pharia_kernel.errors import InvalidNamespace
-from pharia_kernel.skills.paths import check_namespace
+from pharia_kernel.skills.paths import SKILL_NAME_MAX_LENGTH, check_namespace, is_skill_name
 
 NativeTool = Literal["add", "subtract", "saboteur"]
 McpServers = Annotated[list[McpServerEntry], FromEnv, NoDuplicates]
 NativeTools = Annotated[list[NativeTool], FromEnv, NoDuplicates]
 
-HIDDEN = "form:"
-"""Parts of a pydantic location that begin so are ours and not keys that somebody wrote."""
 REGISTRY = f"{HIDDEN}registry"
 
-OCI_KEYS = ("registry", "registry-user", "registry-password", "base-repository")
-REGISTRY_KEYS = ("path", *OCI_KEYS)
 _TOOL_KEYS = ("mcp-servers", "native-tools")
+_COMMON_KEYS = ("update-interval",)
 FORMS: dict[str, tuple[str, ...]] = {
-    "directory": ("directory", *_TOOL_KEYS),
-    "skills": ("skills", *REGISTRY_KEYS, *_TOOL_KEYS),
-    "config-url": ("config-url", "config-access-token", *REGISTRY_KEYS),
+    "directory": ("directory", *_TOOL_KEYS, *_COMMON_KEYS),
+    "skills": ("skills", *REGISTRY_KEYS, *SIGNATURE_KEYS, *_TOOL_KEYS, *_COMMON_KEYS),
+    "config-url": (
+        "config-url",
+        "config-access-token",
+        *REGISTRY_KEYS,
+        *SIGNATURE_KEYS,
+        *_COMMON_KEYS,
+    ),
 }
 """All keys of each form, by the key that tells the form."""
 NAMESPACE_KEYS = tuple(dict.fromkeys(key for keys in FORMS.values() for key in keys))
@@ -56,47 +70,7 @@ NAMESPACE_KEYS = tuple(dict.fromkeys(key for keys in FORMS.values() for key in k
 # --- registries ----------------------------------------------------------------------------------
 
 
-class FileRegistryConfig(Table):
-    """Components are files in the folder ``path``."""
-
-    path: PathValue
-
-
-def _oci_key(field: str) -> str:
-    return f"registry-{field}" if field in {"user", "password"} else kebab(field)
-
-
-class OciRegistryConfig(Table):
-    """Components are artifacts in an OCI registry."""
-
-    model_config = ConfigDict(alias_generator=_oci_key)
-
-    registry: Text
-    """Host and optional port."""
-    user: Text
-    password: Secret
-    base_repository: Text | None = None
-
-
-def _registry_form(value: Any) -> str | None:
-    if isinstance(value, dict):
-        return f"{HIDDEN}file" if "path" in value else f"{HIDDEN}oci"
-    return _REGISTRY_OF_CLASS.get(type(value))
-
-
-_REGISTRY_OF_CLASS: dict[type, str] = {
-    FileRegistryConfig: f"{HIDDEN}file",
-    OciRegistryConfig: f"{HIDDEN}oci",
-}
-
-RegistryConfig = Annotated[
-    Annotated[FileRegistryConfig, Tag(f"{HIDDEN}file")]
-    | Annotated[OciRegistryConfig, Tag(f"{HIDDEN}oci")],
-    Discriminator(_registry_form),
-]
-
-
-class _WithRegistry(Table):
+class _WithRegistry(SignatureSettings):
     model_config = ConfigDict(alias_generator=lambda n: REGISTRY if n == "registry" else kebab(n))
 
     registry: RegistryConfig
@@ -111,13 +85,23 @@ class _WithRegistry(Table):
         rest = {key: given for key, given in value.items() if key not in REGISTRY_KEYS}
         return rest | {REGISTRY: registry}
 
+    @model_validator(mode="after")
+    def _check_signatures(self) -> Self:
+        if self.demands_signatures and isinstance(self.registry, FileRegistryConfig):
+            key = "signature-keys" if self.signature_keys else "signature-identities"
+            raise refused("not allowed beside `path`: only OCI registries have signatures", key)
+        return self
+
 
 # --- skills --------------------------------------------------------------------------------------
 
 
 def _check_skill_name(name: str) -> str:
-    if name in {".", ".."} or any(letter in name for letter in "/\\\0"):
-        raise expected("a skill name: not `.` or `..`, and without `/`, `\\` and NUL")
+    if not is_skill_name(name):
+        raise expected(
+            f"a skill name: 1 to {SKILL_NAME_MAX_LENGTH} printable characters without `/` and "
+            "`\\`, and not `.` or `..`"
+        )
     return name
 
 
@@ -125,12 +109,26 @@ SkillName = Annotated[Text, AfterValidator(_check_skill_name)]
 
 
 class SkillEntry(BaseModel):
-    """A component in the namespace's registry."""
+    """A component in the namespace's registry, and limits for its runs."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        alias_generator=kebab,
+        validate_by_alias=True,
+        validate_by_name=True,
+    )
 
     name: SkillName
     tag: Text = "latest"
+    run_timeout: Duration | None = None
+    memory_limit: Size | None = None
+    max_runs: Count | None = None
+    allowed_tools: Annotated[list[Text], NoDuplicates] | None = None
+    """The namespace's tools that the skill may list and call; none: all of them."""
+
+
+SKILL_KEYS = tuple(str(field.alias) for field in SkillEntry.model_fields.values())
 
 
 class ChatSkillEntry(BaseModel):
@@ -143,6 +141,9 @@ class ChatSkillEntry(BaseModel):
     version: Text
     model: Text
     system_prompt: str
+
+
+CHAT_KEYS = tuple(ChatSkillEntry.model_fields)
 
 
 def _tell_skill_form(value: Any) -> Any:
@@ -176,6 +177,8 @@ class WatchNamespace(Table):
     directory: PathValue
     mcp_servers: McpServers = Field(default_factory=list)
     native_tools: NativeTools = Field(default_factory=list)
+    update_interval: Duration | None = None
+    """How often the namespace is looked at; none: as the kernel's setting says."""
 
 
 class InPlaceNamespace(_WithRegistry):
@@ -184,6 +187,7 @@ class InPlaceNamespace(_WithRegistry):
     skills: Annotated[list[AnySkillEntry], FromEnv, NoDuplicates]
     mcp_servers: McpServers = Field(default_factory=list)
     native_tools: NativeTools = Field(default_factory=list)
+    update_interval: Duration | None = None
 
 
 class TeamOwnedNamespace(_WithRegistry):
@@ -191,6 +195,7 @@ class TeamOwnedNamespace(_WithRegistry):
 
     config_url: ConfigUrl
     config_access_token: Secret | None = None
+    update_interval: Duration | None = None
 
 
 def _quoted(keys: Iterable[str]) -> str:
@@ -202,7 +207,7 @@ def _check_registry(keys: set[str]) -> None:
     if "path" in keys and oci:
         raise refused(f"`path` and {_quoted(oci)} exclude each other: keep one registry")
     if "path" not in keys and not oci:
-        raise expected("`path` (a folder), or `registry`, `registry-user` and `registry-password`")
+        raise expected("`path` (a folder), or `registry`")
 
 
 def _check_form(value: Any) -> Any:
