@@ -12,20 +12,21 @@ from typing import Any
 from uuid import uuid4
 
 import msgspec
-from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from pharia_kernel.csi.api import Csi
 from pharia_kernel.csi.concurrency import all_of
 from pharia_kernel.csi.types import CallContext
-from pharia_kernel.shell.auth import Authorizer, caller_of
+from pharia_kernel.shell.auth import Permission, principal_of
 from pharia_kernel.shell.body import read_json
 from pharia_kernel.shell.csi import legacy
+from pharia_kernel.shell.csi.access import named_namespaces
 from pharia_kernel.shell.csi.functions import VERSIONS, Batch, Function, Stream
 from pharia_kernel.shell.csi.preferences import Preferences, preferences
 from pharia_kernel.shell.csi.requests import decode
 from pharia_kernel.shell.csi.streaming import send_events
 from pharia_kernel.shell.disconnect import CancelledOnDisconnect
+from pharia_kernel.shell.exchange import note_route
 from pharia_kernel.shell.problems import problem
 from pharia_kernel.skills.types import Caller
 
@@ -41,12 +42,9 @@ _ITEM_ERRORS = (b"preference-applied", b"item-errors")
 class CsiCalls:
     """ASGI application for the paths that it ``answers``."""
 
-    def __init__(
-        self, csi: Csi, authorizer: Authorizer, max_body_size: int, time_limit: float
-    ) -> None:
+    def __init__(self, csi: Csi, max_body_size: int, time_limit: float) -> None:
         """``time_limit`` in seconds is for a call, or a stream from its beginning to its end."""
         self._csi = csi
-        self._authorizer = authorizer
         self._max_body_size = max_body_size
         self._time_limit = time_limit
 
@@ -55,17 +53,17 @@ class CsiCalls:
         return path in _ROUTES or path == legacy.PATH
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["method"] != "POST":
-            raise HTTPException(405, headers={"Allow": "POST"})
-        headers = dict(scope["headers"])
-        caller = caller_of(headers)
-        await self._authorizer.check(caller)
-        body = await read_json(headers, receive, self._max_body_size)
+        principal = principal_of(scope)
+        body = await read_json(dict(scope["headers"]), receive, self._max_body_size)
         path = scope["path"]
+        note_route(scope, path)
         function = legacy.function(body) if path == legacy.PATH else _ROUTES[path]
         asked = decode(function.decoder, body)
+        for namespace in named_namespaces(asked):
+            principal.require(namespace, Permission.CSI)
         wanted = preferences(scope["headers"]) if path.startswith(_V2) else Preferences()
-        exchange = _Exchange(self._csi, self._context(caller), wanted, scope, receive, send)
+        context = self._context(principal.caller)
+        exchange = _Exchange(self._csi, context, wanted, scope, receive, send)
         await exchange.answer(function, asked)
 
     def _context(self, caller: Caller) -> CallContext:
