@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pharia_kernel.config.values import LogFilter, parse_log_level
-from pharia_kernel.telemetry import logs
+from pharia_kernel.telemetry import logs, runs, tracing
+from tests.telemetry.support import SAMPLED, TRACE, exporting
 
 Format = Literal["auto", "text", "json"]
 log = logging.getLogger("pharia_kernel.test_logs")
@@ -267,3 +268,33 @@ def test_exception_in_json() -> None:
     assert parsed["message"] == "failed"
     assert parsed["exception"].startswith("Traceback (most recent call last):\n")
     assert parsed["exception"].endswith("LookupError: gone\nfor good")
+
+
+# --- ids of the run and the trace -----------------------------------------------------------------
+
+
+def test_lines_carry_the_ids_of_the_run_and_the_trace() -> None:
+    stream = configured("json")
+    with tracing.Request("GET /", SAMPLED), runs.Tracked("dev", "greet", "r1", counted=False):
+        log.info("inside")
+    log.info("outside")
+    inside, outside = (json.loads(line) for line in lines(stream))
+    ids = ("run_id", "namespace", "skill", "trace_id")
+    assert [inside.get(key) for key in ids] == ["r1", "dev", "dev/greet", TRACE]
+    assert [outside.get(key) for key in ids] == [None] * 4
+
+
+def test_lines_carry_the_span_if_there_is_one() -> None:
+    stream = configured("text")
+    with exporting(), tracing.Request("GET /", SAMPLED), tracing.span("inner") as span:
+        log.info("inside")
+    assert isinstance(span, tracing.Recorded)
+    assert f"trace_id={TRACE} span_id={span.scope.span_id}" in lines(stream)[0]
+
+
+def test_what_a_line_says_itself_counts() -> None:
+    stream = configured("json")
+    with runs.Tracked("dev", "greet", "r1", counted=False):
+        log.info("inside", extra={"skill": "other"})
+    (line,) = (json.loads(line) for line in lines(stream))
+    assert (line["skill"], line["run_id"]) == ("other", "r1")

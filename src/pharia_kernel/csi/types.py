@@ -31,6 +31,11 @@ class CallContext(Struct, frozen=True, kw_only=True):
     limit."""
     trace_headers: dict[str, str] = {}
     """W3C trace context to send upstream."""
+    allowed_tools: frozenset[str] | None = None
+    """The only tools of the namespace that exist for the skill; none: all of them."""
+
+    def allows_tool(self, name: str) -> bool:
+        return self.allowed_tools is None or name in self.allowed_tools
 
     def remaining(self) -> float | None:
         """Seconds until the deadline, never below zero."""

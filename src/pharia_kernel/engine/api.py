@@ -23,6 +23,8 @@ class ComponentInfo(Struct, frozen=True):
     kind: ComponentKind
     wit_version: str
     """Exported package version, such as ``0.3.11``."""
+    sandboxed: bool = True
+    """False for a source that runs as a plain process (``pharia-kernel dev``)."""
 
     @property
     def line(self) -> str:
@@ -146,14 +148,21 @@ class EnginePool(Protocol):
         ...
 
     async def run(
-        self, artifact: Artifact, input: bytes, host: Host, *, deadline: float
+        self,
+        artifact: Artifact,
+        input: bytes,
+        host: Host,
+        *,
+        deadline: float,
+        memory_limit: int | None = None,
     ) -> Returned | Refused:
         """Run a function skill, or a message-stream skill (by the artifact's kind), in a fresh
         instance.
 
         ``deadline`` is a point on ``time.monotonic()``; after it the guest is dropped and
-        ``RunTimedOut`` raised. Also raises ``Overloaded``, ``EngineLost``, ``SkillCrashed`` and its
-        kin, ``SkillQuarantined``, or what ``host`` raised. Cancelling the call drops the guest.
+        ``RunTimedOut`` raised. ``memory_limit`` in bytes lowers the one that holds for all guests.
+        Also raises ``Overloaded``, ``EngineLost``, ``SkillCrashed`` and its kin,
+        ``SkillQuarantined``, or what ``host`` raised. Cancelling the call drops the guest.
         """
         ...
 

@@ -25,6 +25,7 @@ from pharia_kernel.errors import (
     ShuttingDown,
     SkillQuarantined,
 )
+from pharia_kernel.telemetry import metrics
 
 log = logging.getLogger("pharia_kernel.engine")
 
@@ -90,7 +91,12 @@ class _Request:
     """A run that looks for a place in an engine."""
 
     def __init__(
-        self, artifact: Artifact, entry: Literal["run", "metadata"], input: bytes, host: Host
+        self,
+        artifact: Artifact,
+        entry: Literal["run", "metadata"],
+        input: bytes,
+        host: Host,
+        memory_limit: int | None,
     ) -> None:
         self.artifact = artifact
         self.place: asyncio.Future[Place] = asyncio.get_running_loop().create_future()
@@ -98,9 +104,12 @@ class _Request:
         self._entry = entry
         self._input = input
         self._host = host
+        self._memory_limit = memory_limit
 
     def begin(self, engine: EngineProcess) -> Place:
-        return engine, engine.begin(self.artifact, self._entry, self._input, self._host)
+        return engine, engine.begin(
+            self.artifact, self._entry, self._input, self._host, self._memory_limit
+        )
 
 
 class Pool:
@@ -166,6 +175,7 @@ class Pool:
             if engine.blamed:
                 self.quarantine.blame(engine.blamed)
             self.restarts += 1
+            metrics.engine_ended()
             backoff = 0.1 if time.monotonic() - began > 5 else min(backoff * 2, _LONGEST_BACKOFF)
             await asyncio.sleep(backoff - 0.1)
 
@@ -198,12 +208,20 @@ class Pool:
     # --- runs
 
     async def run(
-        self, artifact: Artifact, input: bytes, host: Host, *, deadline: float
+        self,
+        artifact: Artifact,
+        input: bytes,
+        host: Host,
+        *,
+        deadline: float,
+        memory_limit: int | None = None,
     ) -> Returned | Refused:
-        return await self._invoke(artifact, "run", input, host, deadline)
+        request = _Request(artifact, "run", input, host, memory_limit)
+        return await self._invoke(request, deadline)
 
     async def metadata(self, artifact: Artifact, host: Host, *, deadline: float) -> GuestMetadata:
-        outcome = await self._invoke(artifact, "metadata", b"", host, deadline)
+        request = _Request(artifact, "metadata", b"", host, None)
+        outcome = await self._invoke(request, deadline)
         assert isinstance(outcome, Returned)  # the export has no error case
         try:
             wire = msgspec.msgpack.decode(outcome.value, type=_WireMetadata)
@@ -211,15 +229,8 @@ class Pool:
             raise InvalidMetadata(f"The skill's metadata has the wrong shape: {error}.") from error
         return GuestMetadata(wire.description, wire.input_schema, wire.output_schema)
 
-    async def _invoke(
-        self,
-        artifact: Artifact,
-        entry: Literal["run", "metadata"],
-        input: bytes,
-        host: Host,
-        deadline: float,
-    ) -> Returned | Refused:
-        engine, run = await self._place(_Request(artifact, entry, input, host), deadline)
+    async def _invoke(self, request: _Request, deadline: float) -> Returned | Refused:
+        engine, run = await self._place(request, deadline)
         timer = asyncio.get_running_loop().call_later(
             max(0.0, deadline - time.monotonic()), self._time_out, engine, run
         )

@@ -83,7 +83,15 @@ class EngineSettings(Struct, frozen=True, kw_only=True):
 class ActiveRun:
     """A run that an engine holds; ends with ``outcome``."""
 
-    def __init__(self, number: int, artifact: Artifact, host: Host, memory_limit: int) -> None:
+    def __init__(
+        self,
+        number: int,
+        artifact: Artifact,
+        host: Host,
+        memory_limit: int,
+        memory_setting: str = "skill-memory-limit",
+    ) -> None:
+        """``memory_limit`` is in bytes and comes from ``memory_setting``."""
         self.number = number
         self.artifact = artifact
         self.host = host
@@ -93,6 +101,7 @@ class ActiveRun:
         self.calls: set[asyncio.Task[None]] = set()
         self.stuck: asyncio.TimerHandle | None = None
         self._memory_limit = memory_limit
+        self._memory_setting = memory_setting
 
     def fail(self, error: BaseException) -> None:
         if not self.outcome.done():
@@ -115,7 +124,7 @@ class ActiveRun:
             self.outcome.set_result(Refused("invalid-input", text))
         elif done.outcome == "trapped":
             log.info("guest of %s trapped: %s", self.artifact.digest, text)
-            self.fail(trap_error(text, self._memory_limit))
+            self.fail(trap_error(text, self._memory_limit, self._memory_setting))
         else:
             self.outcome.cancel()
 
@@ -290,18 +299,26 @@ class EngineProcess(asyncio.Protocol):
     # --- runs
 
     def begin(
-        self, artifact: Artifact, entry: Literal["run", "metadata"], input: bytes, host: Host
+        self,
+        artifact: Artifact,
+        entry: Literal["run", "metadata"],
+        input: bytes,
+        host: Host,
+        memory_limit: int | None = None,
     ) -> ActiveRun:
         """Raises ``CompileFailed`` or ``SkillNotReady`` if the component isn't there to run."""
         self._check_loaded(artifact.digest)
         self._last_run += 1
-        run = ActiveRun(self._last_run, artifact, host, self._settings.memory_limit)
+        limit, setting = self._settings.memory_limit, "skill-memory-limit"
+        if memory_limit is not None and memory_limit < limit:
+            limit, setting = memory_limit, "memory-limit"
+        run = ActiveRun(self._last_run, artifact, host, limit, setting)
         start = Start(
             run.number,
             artifact.digest,
             entry,
             input,
-            self._settings.memory_limit,
+            limit,
             self._settings.output_limit,
         )
         try:

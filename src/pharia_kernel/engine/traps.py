@@ -20,14 +20,16 @@ _NOT_UTF8 = re.compile(r"in(?:valid|complete) utf-8 .*")
 passes something to a host function, the text begins with that."""
 
 
-def trap_error(text: str, memory_limit: int) -> KernelError:
-    """The error for a run that ended with wasmtime's ``text`` (message, backtrace, causes)."""
+def trap_error(text: str, memory_limit: int, setting: str = "skill-memory-limit") -> KernelError:
+    """The error for a run that ended with wasmtime's ``text`` (message, backtrace, causes).
+
+    ``memory_limit`` is in bytes and comes from ``setting``.
+    """
     if "call stack exhausted" in text or "overflowed its stack" in text:
         return SkillStackOverflow("The skill used up its stack; its recursion is too deep.")
     if "exceeds memory limits" in text or "memory minimum size" in text:
         return SkillOutOfMemory(
-            f"The skill needs more than its memory limit of {memory_limit >> 20} MiB "
-            "(`skill-memory-limit`)."
+            f"The skill needs more than its memory limit of {memory_limit >> 20} MiB (`{setting}`)."
         )
     if "fuel allocated for hostcalls" in text:
         return SkillCrashed(

@@ -10,7 +10,10 @@ import sys
 from datetime import UTC, datetime
 from typing import Literal, TextIO
 
+import msgspec
+
 from pharia_kernel.config.values import LogFilter
+from pharia_kernel.telemetry import scope
 
 TRACE = 5
 _LEVELS = {
@@ -25,6 +28,7 @@ _NOT_EXTRA = {*vars(logging.makeLogRecord({})), "message", "asctime", "color_mes
 """What every record has, what formatters add to it, and uvicorn's message for terminals."""
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 """Control characters, further line ends, and what can't be encoded."""
+_encode = msgspec.json.Encoder().encode
 
 
 def configure(
@@ -55,11 +59,22 @@ def _time(record: logging.LogRecord) -> str:
 
 
 def _extra(record: logging.LogRecord) -> dict[str, object]:
-    return {
+    """What the record was given, and the ids of what the task that logs is working on."""
+    extra = {
         key: value
         for key, value in vars(record).items()
         if key not in _NOT_EXTRA and not key.startswith("_")
     }
+    here = scope.current()
+    if here.run:
+        extra.setdefault("run_id", here.run.id)
+        extra.setdefault("namespace", here.run.namespace)
+        extra.setdefault("skill", here.run.skill)
+    if here.trace_id:
+        extra.setdefault("trace_id", here.trace_id)
+        if here.span_id:
+            extra.setdefault("span_id", here.span_id)
+    return extra
 
 
 def _one_line(text: str) -> str:
@@ -109,7 +124,16 @@ class JsonFormatter(logging.Formatter):
             entry["exception"] = self.formatException(record.exc_info)
         for key, value in _extra(record).items():
             entry.setdefault(key, _jsonable(value))
+        return _dumped(entry)
+
+
+def _dumped(entry: dict[str, object]) -> str:
+    """``json.dumps``, but for the usual entry, which is ASCII anyway, in an eighth of the time."""
+    try:
+        line = _encode(entry)
+    except (UnicodeEncodeError, OverflowError):
         return json.dumps(entry)
+    return line.decode() if line.isascii() else json.dumps(entry)
 
 
 def _jsonable(value: object) -> object:

@@ -42,6 +42,7 @@ from pharia_kernel.drivers.inference.resilience import RetryBudget, RetryPolicy
 from pharia_kernel.drivers.inference.sse import ServerSentEvent
 from pharia_kernel.errors import BadUpstreamAnswer, InvalidCsiRequest
 
+_PROVIDER = "aleph_alpha"
 _FINISH_REASONS = {
     "length": FinishReason.LENGTH,
     "maximum_tokens": FinishReason.LENGTH,
@@ -70,6 +71,7 @@ class AlephAlphaDriver:
         self._backend = Backend(
             url,
             token,
+            provider=_PROVIDER,
             timeout=timeout,
             max_concurrency=max_concurrency,
             retry_policy=retry_policy,
@@ -78,6 +80,7 @@ class AlephAlphaDriver:
         self._chat = OpenAiDriver(
             url,
             token,
+            provider=_PROVIDER,
             timeout=timeout,
             max_concurrency=max_concurrency,
             retry_policy=retry_policy,

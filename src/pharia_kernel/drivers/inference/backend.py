@@ -24,6 +24,7 @@ from pharia_kernel.drivers.inference.resilience import (
 from pharia_kernel.drivers.inference.sse import ServerSentEvent, SseParser
 from pharia_kernel.drivers.inference.upstream import Answer, Upstream
 from pharia_kernel.errors import BadUpstreamAnswer, UpstreamTimeout, UpstreamUnavailable
+from pharia_kernel.telemetry import generation
 
 Event = TypeVar("Event")
 
@@ -61,12 +62,15 @@ class Backend:
         url: str,
         token: Token,
         *,
+        provider: str = "openai",
         timeout: float = 600.0,
         max_concurrency: int = 2048,
         retry_policy: RetryPolicy | None = None,
         retry_budget: RetryBudget | None = None,
     ) -> None:
-        """``url`` is the base URL, such as ``https://api.openai.com/v1``; raises ``ValueError``."""
+        """``url`` is the base URL, such as ``https://api.openai.com/v1``; raises ``ValueError``.
+        ``provider`` is what traces call the kind of server."""
+        self._provider = provider
         self._upstream = Upstream(url, max_concurrency=max_concurrency)
         self._redactor = Redactor(self._upstream.host)
         self._token = token
@@ -80,12 +84,15 @@ class Backend:
     async def fetch(self, path: str, body: bytes, context: CallContext, asked: Asked) -> bytes:
         """Body of the answer to a request that is not streamed."""
         deadline = Deadline.earliest(self._timeout, context.remaining())
+        generation.asked(self._provider, self._upstream.host, self._upstream.port)
 
         async def attempt() -> bytes:
             async with await self._post(path, body, context, asked, "application/json") as answer:
                 return await answer.read()
 
-        return await self._resilience.call(attempt, deadline)
+        body = await self._resilience.call(attempt, deadline)
+        generation.answered_with(body)
+        return body
 
     async def stream(
         self,
@@ -97,6 +104,7 @@ class Backend:
     ) -> AsyncGenerator[Event, None]:
         """Events of a streamed answer. Nothing is tried again once it has begun."""
         deadline = Deadline.earliest(self._timeout, context.remaining())
+        generation.asked(self._provider, self._upstream.host, self._upstream.port)
 
         async def attempt() -> Answer:
             return await self._post(path, body, context, asked, "text/event-stream")
@@ -104,9 +112,13 @@ class Backend:
         async with await self._resilience.call(attempt, deadline) as answer:
             await _check_streams(answer, asked, deadline)
             parser = SseParser()
+            first = True
             while not reader.ended:
                 piece = await _next_piece(answer, reader, deadline)
                 for sse in parser.feed(piece) if piece else parser.finish():
+                    if first:
+                        generation.answered_with(sse.data)
+                        first = False
                     for event in reader.feed(sse):
                         yield event
                 if not piece:

@@ -208,7 +208,9 @@ class LocalDriver:
                 raise UpstreamUnavailable("the process ended before it served")
             await self._healthy(address)
         self.address = f"{address}/v1"
-        self._driver = OpenAiDriver(self.address, ConfiguredToken(self._options.token))
+        self._driver = OpenAiDriver(
+            self.address, ConfiguredToken(self._options.token), provider="llama.cpp"
+        )
         self._ready.set()
         log.info("local model %s is served", self._options.alias)
 

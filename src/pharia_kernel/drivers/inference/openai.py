@@ -45,6 +45,7 @@ class OpenAiDriver:
         url: str,
         token: Token,
         *,
+        provider: str = "openai",
         timeout: float = 600.0,
         max_concurrency: int = 2048,
         retry_policy: RetryPolicy | None = None,
@@ -54,6 +55,7 @@ class OpenAiDriver:
         self._backend = Backend(
             url,
             token,
+            provider=provider,
             timeout=timeout,
             max_concurrency=max_concurrency,
             retry_policy=retry_policy,

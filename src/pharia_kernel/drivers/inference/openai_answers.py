@@ -310,7 +310,9 @@ def decode_answer(decoder: msgspec.json.Decoder[T], data: bytes, asked: Asked) -
     try:
         return decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        log.warning("The inference backend's answer can't be read (%s): %r", error, data[:2000])
+        log.warning(
+            "The inference backend's answer can't be read (%s): %r", error, asked.for_log(data)
+        )
         raise error_in(data, asked) or BadUpstreamAnswer(
             "The inference backend's answer is not the JSON that was expected."
         ) from error
@@ -321,7 +323,7 @@ def error_in(data: bytes, asked: Asked) -> CsiError | None:
     problem = parse_problem(data)
     if problem is None:
         return None
-    log.warning("The inference backend reports an error: %r", data[:2000])
+    log.warning("The inference backend reports an error: %r", asked.for_log(data))
     return to_error(None, problem, asked)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from typing import Any
 
@@ -20,6 +21,7 @@ from pharia_kernel.errors import (
 )
 
 _MESSAGE_LENGTH = 300
+_LOGGED_LENGTH = 2000
 _URL = re.compile(r"\b[a-z][a-z0-9+.-]*://\S+", re.IGNORECASE)
 _UNPRINTABLE = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
 
@@ -28,6 +30,9 @@ _UNAUTHORIZED = ("invalid_api_key",)
 _UNKNOWN_MODEL = ("model_not_found", "unknown_model")
 _NO_QUOTA = ("insufficient_quota",)
 _OVERLOADED = ("queue_full", "rate_limit_exceeded", "server_overloaded", "overloaded_error")
+
+
+log = logging.getLogger("pharia_kernel.inference")
 
 
 class UpstreamProblem(Struct):
@@ -59,6 +64,12 @@ class Asked(Struct, frozen=True):
     model: str
     token: str
     redactor: Redactor
+
+    def for_log(self, answer: bytes) -> bytes:
+        """The beginning of what the server said, which may quote the token that it was sent."""
+        if self.token:
+            answer = answer.replace(self.token.encode(), b"[token]")
+        return answer[:_LOGGED_LENGTH]
 
 
 def parse_problem(body: bytes) -> UpstreamProblem | None:
@@ -94,6 +105,7 @@ def failed_attempt(
     status: int, body: bytes, retry_after: float | None, asked: Asked
 ) -> AttemptFailed:
     """For an answer whose status is not 200."""
+    log.warning("The answer with status %d was: %r", status, asked.for_log(body))
     problem = parse_problem(body)
     error = to_error(status, problem, asked)
     error.retry_after = retry_after

@@ -10,6 +10,7 @@ from types import TracebackType
 from urllib.parse import urlsplit
 
 import aiohttp
+from yarl import URL
 
 from pharia_kernel.drivers.inference.limiter import FairLimiter
 from pharia_kernel.drivers.inference.resilience import AttemptFailed, parse_retry_after
@@ -46,7 +47,9 @@ class Answer:
             return await self._response.content.readany()
         except (aiohttp.ClientError, OSError) as error:
             log.warning(
-                "Connection to %s broke during the answer: %s", self._response.url, reason(error)
+                "Connection to %s broke during the answer: %s",
+                _shown(self._response.url),
+                reason(error),
             )
             raise UpstreamUnavailable(
                 "The connection to the inference backend broke in the middle of its answer."
@@ -96,6 +99,7 @@ class Upstream:
             raise ValueError(f"`{url}` is not an absolute HTTP or HTTPS URL")
         self._base = url.rstrip("/")
         self.host: str = parts.hostname
+        self.port: int = parts.port or (443 if parts.scheme == "https" else 80)
         self._limiter = FairLimiter(max_concurrency, max_waiting=_MAX_WAITING)
         self._session: aiohttp.ClientSession | None = None
         self._closed = False
@@ -133,7 +137,7 @@ class Upstream:
                 url, data=data, headers=headers, allow_redirects=False
             )
         except (aiohttp.ClientError, OSError) as error:
-            log.warning("No answer from %s: %s", url, reason(error))
+            log.warning("No answer from %s: %s", _shown(URL(url)), reason(error))
             raise _not_answered(error) from error
 
     async def _refuse(self, response: aiohttp.ClientResponse, refusal: Refusal) -> None:
@@ -141,7 +145,8 @@ class Upstream:
         if response.status == 200:
             return
         body = await _start_of_body(response)
-        log.warning("%s answered with status %d: %r", response.url, response.status, body[:2000])
+        # What it said is logged by whoever knows the secrets that it may quote.
+        log.warning("%s answered with status %d", _shown(response.url), response.status)
         raise refusal(response.status, body, parse_retry_after(response.headers.get("Retry-After")))
 
     def _open_session(self) -> aiohttp.ClientSession:
@@ -159,6 +164,11 @@ class Upstream:
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
         return self._session
+
+
+def _shown(url: URL) -> URL:
+    """Without credentials."""
+    return url.with_user(None)
 
 
 def reason(error: Exception) -> str:

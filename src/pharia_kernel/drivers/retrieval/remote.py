@@ -171,7 +171,7 @@ class RemoteDocumentIndex:
         except (aiohttp.ClientError, OSError) as error:
             # Not the `repr`: it holds the headers of the request, and so the token.
             why = f"{type(error).__name__}: {error}"
-            log.warning("%s %s%s failed: %s", method, self._base, path, why)
+            log.warning("%s %s failed: %s", method, url.with_user(None), why)
             unavailable = UpstreamUnavailable("The Document Index cannot be reached.")
             raise AttemptFailed(unavailable, retry=True) from error
 
@@ -316,8 +316,11 @@ async def _refused(
     response: aiohttp.ClientResponse, not_found: Callable[[], CsiError]
 ) -> AttemptFailed:
     status = response.status
+    token = response.request_info.headers.get("Authorization", "").partition(" ")[2]
     said = await response.content.read(2000)
-    log.warning("%s answered with status %d: %r", response.url, status, said)
+    if token:
+        said = said.replace(token.encode(), b"[token]")
+    log.warning("%s answered with status %d: %r", response.url.with_user(None), status, said)
     error = _error(status, not_found)
     error.retry_after = parse_retry_after(response.headers.get("Retry-After"))
     return AttemptFailed(error, retry=status >= 500 or status in (408, 429))
