@@ -231,13 +231,19 @@ async def test_a_directory_that_goes_and_comes_back(site: Site) -> None:
     away = home.folder / "away"
     (home.folder / "one").rename(away)
 
-    async def is_misconfigured() -> bool:
-        response = await kernel.run("one/resident")
-        return response.status_code == 503 and problem(response)[1] == "namespace_misconfigured"
+    async def state() -> str:
+        return str((await kernel.client.get("/v1/namespaces/one")).json()["state"])
 
-    await until(is_misconfigured, "the namespace is misconfigured")
+    async def is_stale() -> bool:
+        return await state() == "stale"
+
+    async def is_in_order() -> bool:
+        return await state() == "ok"
+
+    await until(is_stale, "the namespace is stale")
+    assert (await kernel.run("one/resident")).json() == "back"
     away.rename(home.folder / "one")
-    await serves(kernel, component, "one/resident")
+    await until(is_in_order, "the namespace is in order")
     assert (await kernel.run("one/resident")).json() == "back"
 
 

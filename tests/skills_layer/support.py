@@ -30,14 +30,14 @@ from pharia_kernel.engine.api import (
     Returned,
 )
 from pharia_kernel.errors import CsiUseFromMetadata, KernelError, NotAComponent, RunTimedOut
-from pharia_kernel.skills.deployment import Backoff
+from pharia_kernel.skills.deployment import Pace
 from pharia_kernel.skills.hosted import HostedSkill
 from pharia_kernel.skills.paths import SkillPath
 from pharia_kernel.skills.runtime import SkillRuntime
-from pharia_kernel.skills.store import SkillStore
-from pharia_kernel.skills.types import Caller, SkillInfo
+from pharia_kernel.skills.store import FIRST_PASS_LIMIT, WARM_UP_LIMIT, SkillStore
+from pharia_kernel.skills.types import Caller, NamespaceStatus, SkillInfo
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 """Seconds after which a test fails instead of waiting on."""
 CALLER = Caller(token="secret", trace_headers={"traceparent": "00-1-2-01"})
 
@@ -116,6 +116,8 @@ class MemoryPool:
         self.metadata_answers: dict[str, Callable[[Host], Awaitable[GuestMetadata]]] = {}
         self.metadata_calls: Counter[str] = Counter()
         self.active: Counter[str] = Counter()
+        self.memory_limits: list[int | None] = []
+        """Of the runs, in the order in which they began."""
 
     async def load(self, artifact: Artifact) -> None:
         text = self._compiler.texts[artifact.digest]
@@ -133,8 +135,15 @@ class MemoryPool:
         self.loaded.discard(text)
 
     async def run(
-        self, artifact: Artifact, input: bytes, host: Host, *, deadline: float
+        self,
+        artifact: Artifact,
+        input: bytes,
+        host: Host,
+        *,
+        deadline: float,
+        memory_limit: int | None = None,
     ) -> Returned | Refused:
+        self.memory_limits.append(memory_limit)
         text = self._compiler.texts[artifact.digest]
         assert text in self.loaded, f"run of {text}, which is not loaded"
         self.active[text] += 1
@@ -211,7 +220,12 @@ class Kernel:
         csi: Any = None,
         wit_version: str = "0.3.11",
         cache_size: int = 1 << 30,
+        pace: Pace | None = None,
+        first_pass_limit: float = FIRST_PASS_LIMIT,
+        warm_up_limit: float = WARM_UP_LIMIT,
+        namespace_statuses: Callable[[], list[NamespaceStatus]] = list,
     ) -> None:
+        self.refreshed: list[str] = []
         self.compiler = MemoryCompiler(wit_version)
         self.pool = MemoryPool(self.compiler)
         self.store = SkillStore(
@@ -219,7 +233,9 @@ class Kernel:
             self.pool,
             cache_size=cache_size,
             builtin=builtin,
-            backoff=Backoff(first=0.01, longest=0.02),
+            pace=pace or Pace(first_pause=0.01, longest_pause=0.02),
+            first_pass_limit=first_pass_limit,
+            warm_up_limit=warm_up_limit,
         )
         self.runtime = SkillRuntime(
             self.store,
@@ -230,6 +246,8 @@ class Kernel:
             tools=lambda namespace: [{"name": namespace}],
             mcp_servers=lambda namespace: None,
             components={"engines": lambda: {"ready": True}},
+            namespace_statuses=namespace_statuses,
+            refresh_namespace=lambda namespace: self.refreshed.append(namespace),
         )
 
     async def run(self, path: str, body: bytes = b"null") -> Any:

@@ -41,10 +41,15 @@ from pharia_kernel.skills.types import (
     MessageAppend,
     MessageBegin,
     MessageEnd,
+    NamespaceState,
+    NamespaceStatus,
+    SkillSettings,
+    SkillStatus,
     StreamEvent,
     ToolBegin,
     ToolEnd,
     ToolError,
+    VersionState,
 )
 from tests.skills_layer.support import (
     CALLER,
@@ -243,6 +248,121 @@ async def test_requests_that_wait_for_a_skill_count_as_its_runs(tmp_path: Path) 
         assert isinstance(await error_of(k.run("dev/f")), Overloaded)
         k.compiler.gates[FUNCTION].set()
         await waiting
+
+
+# --- settings of a skill --------------------------------------------------------------------------
+
+
+def set_up(k: Kernel, directory: Path, **settings: Any) -> None:
+    """Give the skills of ``deploy`` these settings."""
+    registry = FileRegistry(directory)
+    chosen = SkillSettings(**settings)
+    k.store.configure("dev", {n: ComponentSource(registry, n, settings=chosen) for n in "fs"})
+
+
+async def test_a_skill_may_have_a_shorter_time_limit(k: Kernel, tmp_path: Path) -> None:
+    parked = k.pool.guests[FUNCTION] = k.pool.guests[STREAM] = Parked()
+    await eventually(lambda: len(k.store.cached()) == 2)
+    set_up(k, tmp_path, run_timeout=0.05)
+    assert isinstance(await error_of(k.run("dev/f")), RunTimedOut)
+    assert isinstance(await error_of(events_of(k)), RunTimedOut)
+    assert parked.dropped == 2
+
+
+async def test_no_skill_gets_more_than_the_kernel_allows(tmp_path: Path) -> None:
+    parked = Parked()
+    async with kernel(settings=Settings(run_timeout=0.05, max_runs_per_skill=1)) as k:
+        deploy(k, tmp_path, function=parked)
+        await eventually(lambda: len(k.store.cached()) == 2)
+        set_up(k, tmp_path, run_timeout=PATIENCE, max_runs=5)
+        running = asyncio.create_task(k.run("dev/f"))
+        await eventually(lambda: parked.started)
+        error = await error_of(k.run("dev/f"))
+        assert isinstance(error, Overloaded)
+        assert "`max-runs-per-skill`" in error.detail
+        assert isinstance(await error_of(running), RunTimedOut)
+
+
+async def test_a_skill_may_have_fewer_runs(k: Kernel, tmp_path: Path) -> None:
+    parked = k.pool.guests[FUNCTION] = Parked()
+    set_up(k, tmp_path, max_runs=1)
+    running = asyncio.create_task(k.run("dev/f"))
+    await eventually(lambda: parked.started)
+    error = await error_of(k.run("dev/f"))
+    assert isinstance(error, Overloaded)
+    assert "1 runs" in error.detail and "`max-runs`" in error.detail
+
+    set_up(k, tmp_path, max_runs=2)
+    second = asyncio.create_task(k.run("dev/f"))
+    await eventually(lambda: parked.started == 2)
+    parked.release.set()
+    assert list(await asyncio.gather(running, second)) == [1, 1]
+
+
+async def test_a_skill_may_have_less_memory(k: Kernel, tmp_path: Path) -> None:
+    await k.run("dev/f")
+    set_up(k, tmp_path, memory_limit=1 << 20)
+    await k.run("dev/f")
+    await events_of(k)
+    assert k.pool.memory_limits == [None, 1 << 20, 1 << 20]
+
+
+async def test_a_skill_may_have_some_tools_only(k: Kernel, tmp_path: Path) -> None:
+    await k.run("dev/f")
+    set_up(k, tmp_path, allowed_tools=("add",))
+    await k.run("dev/f")
+    await events_of(k)
+    set_up(k, tmp_path, allowed_tools=())
+    await k.run("dev/f")
+    allowed = [calls.context.allowed_tools for calls in MemoryCalls.opened]
+    assert allowed == [None, {"add"}, {"add"}, set()]
+
+
+# --- what operators see ---------------------------------------------------------------------------
+
+
+def status(name: str, state: NamespaceState = NamespaceState.OK) -> NamespaceStatus:
+    return NamespaceStatus(
+        name=name, state=state, form="directory", source=f"skills/{name}", generation=1
+    )
+
+
+async def test_namespaces_tell_the_state_of_their_skills(tmp_path: Path) -> None:
+    statuses = [status("empty", NamespaceState.BROKEN), status("dev")]
+    async with kernel(namespace_statuses=lambda: statuses) as k:
+        deploy(k, tmp_path)
+        (tmp_path / "f.wasm").write_text("garbage")
+        await eventually(lambda: k.store.states("dev")[SkillStatus.PREPARING] == 0)
+        dev, empty = k.runtime.namespaces()
+        assert (dev.name, dev.source, empty.state) == ("dev", "skills/dev", "broken")
+        assert dev.skill_states == {"preparing": 0, "ready": 1, "failed": 1}
+        assert empty.skill_states == {"preparing": 0, "ready": 0, "failed": 0}
+
+        detail = k.runtime.namespace("dev")
+        assert detail
+        assert [(str(s.path), s.status) for s in detail.skills] == [
+            ("dev/f", SkillStatus.FAILED),
+            ("dev/s", SkillStatus.READY),
+        ]
+        assert detail.skills[0].history[0].failed_at is VersionState.COMPILED
+        assert detail.tools == [{"name": "dev"}]
+        assert detail.mcp_servers == []
+        assert k.runtime.namespace("other") is None
+
+        states = k.runtime.readiness()["namespaces"]["states"]
+        assert states == {"dev": "ok", "empty": "broken"}
+
+
+async def test_refreshing_looks_at_the_description_and_the_registries(tmp_path: Path) -> None:
+    async with kernel(namespace_statuses=lambda: [status("dev")]) as k:
+        deploy(k, tmp_path)
+        assert await k.run("dev/f") == FUNCTION
+        (tmp_path / "f.wasm").write_text("function:new")
+        assert k.runtime.refresh("dev")
+        assert k.refreshed == ["dev"]
+        await eventually(lambda: "function:new" in k.pool.loaded)
+        assert not k.runtime.refresh("other")
+        assert k.refreshed == ["dev"]
 
 
 # --- cancellation and shutdown --------------------------------------------------------------------

@@ -16,10 +16,11 @@ from pharia_kernel.errors import (
     SkillNotReady,
     SkillUnavailable,
 )
+from pharia_kernel.skills.chat import ChatSkill
 from pharia_kernel.skills.deployment import ComponentSource
 from pharia_kernel.skills.registry.base import Blob
 from pharia_kernel.skills.registry.file import FileRegistry
-from pharia_kernel.skills.types import SkillKind, SkillStatus
+from pharia_kernel.skills.types import SkillKind, SkillStatus, SkillType
 from tests.skills_layer.support import Kernel, digest_of, error_of, eventually, kernel, parse
 
 
@@ -436,6 +437,32 @@ async def test_a_namespace_that_was_not_read_yet_asks_for_patience(k: Kernel) ->
     assert not k.runtime.readiness()["namespaces"]["ready"]
 
 
+async def test_a_removed_namespace_is_forgotten(k: Kernel, files: Directory) -> None:
+    gate(k, "function:slow")
+    files.write("slow", "function:slow")
+    files.write("greet", "function:1")
+    files.announce("greet", "slow")
+    waiting = asyncio.create_task(k.run("dev/slow"))
+    assert await k.run("dev/greet") == "function:1"
+    k.store.remove("dev")
+    k.store.remove("never-heard-of")
+    assert isinstance(await error_of(waiting), SkillNotFound)
+    assert isinstance(await error_of(k.run("dev/greet")), SkillNotFound)
+    assert k.store.list() == k.store.details("dev") == []
+    assert k.runtime.readiness()["namespaces"]["configured"] == 0
+    await eventually(lambda: not k.pool.loaded)
+
+    files.announce("greet")
+    assert await k.run("dev/greet") == "function:1"
+
+
+async def test_expecting_a_namespace_again_changes_nothing(k: Kernel, files: Directory) -> None:
+    files.deploy("greet", "function:1")
+    k.store.expect(["dev", "new"])
+    assert isinstance(await error_of(k.run("dev/other")), SkillNotFound)
+    assert isinstance(await error_of(k.run("new/other")), SkillNotReady)
+
+
 async def test_unknown_skills_with_strange_names_are_quoted_harmlessly(k: Kernel) -> None:
     error = await error_of(k.run("dev/a\nb\x1b[31m"))
     assert "\n" not in error.detail and "\x1b" not in error.detail
@@ -466,6 +493,36 @@ async def test_ready_after_every_skill_was_tried_once(k: Kernel, files: Director
     files.announce("slow", "broken", "later")
     await eventually(lambda: "function:later" in k.compiler.started)
     assert k.runtime.readiness()["skills"]["ready"]
+
+
+async def test_namespaces_that_stay_unread_do_not_hold_up_the_kernel(tmp_path: Path) -> None:
+    async with kernel(first_pass_limit=0.05) as k:
+        Directory(k, tmp_path).deploy("greet", "function:1")
+        assert await k.run("dev/greet") == "function:1"
+        k.store.expect(["hanging"])
+        await eventually(lambda: k.runtime.readiness()["namespaces"]["ready"])
+        assert k.runtime.readiness()["namespaces"]["unread"] == 1
+        await eventually(lambda: k.runtime.readiness()["skills"]["ready"])
+
+
+async def test_a_skill_that_is_never_ready_does_not_hold_up_the_kernel(tmp_path: Path) -> None:
+    async with kernel(warm_up_limit=0.05) as k:
+        k.store.expect(["dev"])
+        gate(k, "function:slow")
+        Directory(k, tmp_path).deploy("slow", "function:slow")
+        await eventually(lambda: k.runtime.readiness()["skills"]["ready"])
+        assert k.runtime.readiness()["skills"]["preparing"] == 1
+
+
+async def test_readiness_stays(k: Kernel, files: Directory) -> None:
+    files.deploy("greet", "function:1")
+    await eventually(lambda: k.runtime.readiness()["skills"]["ready"])
+    k.store.expect(["later"])
+    readiness = k.runtime.readiness()["namespaces"]
+    assert (readiness["ready"], readiness["unread"]) == (True, 1)
+    k.store.invalidate("dev", NamespaceMisconfigured("line 3 is wrong"))
+    readiness = k.runtime.readiness()["namespaces"]
+    assert (readiness["ready"], readiness["invalid"]) == (True, 1)
 
 
 # --- evicting -------------------------------------------------------------------------------------
@@ -499,6 +556,15 @@ async def test_evict_gives_a_failed_skill_another_chance(k: Kernel, files: Direc
     k.compiler.faults.clear()
     assert not await k.runtime.evict(parse("dev/greet"))
     await eventually(lambda: k.info("dev/greet").status is SkillStatus.READY)
+
+
+async def test_a_chat_skill_is_listed_as_such(k: Kernel) -> None:
+    k.store.configure("dev", {"chat": ChatSkill("1", "model", "Be brief.")})
+    info = k.info("dev/chat")
+    assert (info.type, info.kind) == (SkillType.CHAT, SkillKind.MESSAGE_STREAM)
+    (detail,) = k.store.details("dev")
+    assert (detail.status, detail.history, detail.generation) == (SkillStatus.READY, [], None)
+    assert k.store.states("dev")[SkillStatus.READY] == 1
 
 
 async def test_evict_of_what_is_not_there(k: Kernel) -> None:

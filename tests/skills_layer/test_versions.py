@@ -5,31 +5,52 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from pharia_kernel.errors import CompileFailed, EngineLost
+from pharia_kernel.errors import CompileFailed, EngineLost, SkillUnavailable
 from pharia_kernel.skills.registry.base import Blob, Snapshot
-from pharia_kernel.skills.versions import ContentChanged, Loan, Read, Version, Versions
-from tests.skills_layer.support import MemoryCompiler, MemoryPool, digest_of, eventually
+from pharia_kernel.skills.types import VersionState
+from pharia_kernel.skills.versions import (
+    SPARE_PLACES,
+    ContentChanged,
+    Loan,
+    Progress,
+    Supply,
+    Version,
+    Versions,
+)
+from tests.skills_layer.support import PATIENCE, MemoryCompiler, MemoryPool, digest_of, eventually
+
+
+class Text:
+    """A supply of one component; reading waits for the gate, if there is one."""
+
+    def __init__(
+        self, text: str, registry: object = "registry", gate: asyncio.Event | None = None
+    ) -> None:
+        self.text = text
+        self.registry = registry
+        self.gate = gate
+        self.reads = 0
+
+    async def read(self) -> Blob:
+        self.reads += 1
+        if self.gate:
+            await self.gate.wait()
+        return Blob(self.text.encode(), Snapshot(digest_of(self.text), len(self.text), None))
 
 
 class Shelf:
     """Room for two components of 100 bytes."""
 
-    def __init__(self) -> None:
+    def __init__(self, read_limit: float = PATIENCE) -> None:
         self.compiler = MemoryCompiler(size=100)
         self.pool = MemoryPool(self.compiler)
-        self.versions = Versions(self.compiler, self.pool, capacity=200)
-
-    def read(self, text: str) -> Read:
-        async def read() -> Blob:
-            return Blob(text.encode(), Snapshot(digest_of(text), len(text), None))
-
-        return read
+        self.versions = Versions(self.compiler, self.pool, capacity=200, read_limit=read_limit)
 
     async def acquire(self, name: str) -> Version:
-        return await self.versions.acquire(digest_of(name), self.read(name))
+        return await self.versions.acquire(digest_of(name), Text(name))
 
     async def lend(self, version: Version) -> Loan:
-        return await self.versions.lend(version, self.read(self.compiler.texts[version.digest]))
+        return await self.versions.lend(version, Text(self.compiler.texts[version.digest]))
 
     async def touch(self, version: Version) -> None:
         with await self.lend(version):
@@ -106,7 +127,7 @@ async def test_a_lost_artifact_whose_source_has_changed(shelf: Shelf) -> None:
     await shelf.acquire(C)
     shelf.compiler.artifacts.clear()
     with pytest.raises(ContentChanged):
-        await shelf.versions.lend(a, shelf.read("function:other"))
+        await shelf.versions.lend(a, Text("function:other"))
     assert a.runs == 0
 
 
@@ -186,29 +207,93 @@ async def test_evicting_waits_for_runs(shelf: Shelf) -> None:
     assert shelf.pool.loaded == {A}
 
 
+# --- reading --------------------------------------------------------------------------------------
+
+
 async def test_few_components_are_in_memory_at_once(shelf: Shelf) -> None:
-    names = [f"function:{n}" for n in range(10)]
-    reading = 0
+    texts = [Text(f"function:{n}", registry=n) for n in range(10)]
+    for text in texts:
+        shelf.compiler.gates[text.text] = asyncio.Event()
+    waiting = [asyncio.create_task(shelf.versions.acquire(digest_of(t.text), t)) for t in texts]
     most = 0
-
-    def counted(name: str) -> Read:
-        async def read() -> Blob:
-            nonlocal reading, most
-            reading += 1
-            most = max(most, reading)
-            return await shelf.read(name)()
-
-        return read
-
-    for name in names:
-        shelf.compiler.gates[name] = asyncio.Event()
-    waiting = [
-        asyncio.create_task(shelf.versions.acquire(digest_of(name), counted(name)))
-        for name in names
-    ]
-    for done in range(len(names)):
+    for done in range(len(texts)):
         await eventually(lambda: len(shelf.compiler.started) > done)  # noqa: B023 (called at once)
-        reading -= 1
+        most = max(most, sum(t.reads for t in texts) - done)
         shelf.compiler.gates[shelf.compiler.started[done]].set()
     await asyncio.gather(*waiting)
-    assert most == 2
+    assert most == 1 + SPARE_PLACES
+
+
+async def test_a_registry_that_hangs_does_not_hold_up_the_others(shelf: Shelf) -> None:
+    never = asyncio.Event()
+    stuck = [Text(f"function:stuck {n}", registry="hanging", gate=never) for n in range(20)]
+    waiting = [asyncio.create_task(shelf.versions.acquire(digest_of(t.text), t)) for t in stuck]
+    await eventually(lambda: any(t.reads for t in stuck))
+    for n in range(10):
+        text = Text(f"function:{n}", registry="well")
+        async with asyncio.timeout(PATIENCE):
+            await shelf.versions.acquire(digest_of(text.text), text)
+    assert not any(task.done() for task in waiting)
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def test_reading_takes_no_longer_than_it_may() -> None:
+    shelf = Shelf(read_limit=0.01)
+    stuck = Text(A, gate=asyncio.Event())
+    with pytest.raises(SkillUnavailable, match=r"0\.01 s"):
+        await shelf.versions.acquire(digest_of(A), stuck)
+    await shelf.acquire(A)
+    assert shelf.pool.loaded == {A}
+    await shelf.versions.close()
+
+
+async def test_a_time_limit_of_the_registry_itself_is_not_taken_for_ours(shelf: Shelf) -> None:
+    class Impatient(Text):
+        async def read(self) -> Blob:
+            raise TimeoutError("the registry's own")
+
+    with pytest.raises(TimeoutError, match="own"):
+        await shelf.versions.acquire(digest_of(A), Impatient(A))
+
+
+# --- progress -------------------------------------------------------------------------------------
+
+
+async def progress_of(shelf: Shelf, supply: Supply, digest: str) -> list[Progress]:
+    seen: list[Progress] = []
+    await shelf.versions.acquire(digest, supply, seen.append)
+    return seen
+
+
+async def test_all_who_wait_see_the_same_progress(shelf: Shelf) -> None:
+    gate = shelf.compiler.gates[A] = asyncio.Event()
+    waiting = [asyncio.create_task(progress_of(shelf, Text(A), digest_of(A))) for _ in range(2)]
+    await eventually(lambda: shelf.compiler.started)
+    version = shelf.versions._versions[digest_of(A)]
+    await eventually(lambda: version.users == 2)
+    assert version.flight
+    progress = version.flight.progress
+    assert (progress.state, progress.aim) == (VersionState.PULLED, VersionState.COMPILED)
+    gate.set()
+    assert await asyncio.gather(*waiting) == [[progress], [progress]]
+    assert progress.state is VersionState.READY
+    assert list(progress.seconds) == [
+        VersionState.PULLED,
+        VersionState.COMPILED,
+        VersionState.READY,
+    ]
+
+
+async def test_what_the_artifact_cache_has_is_only_loaded(shelf: Shelf) -> None:
+    await shelf.compiler.compile(digest_of(A), A.encode())
+    text = Text(A)
+    (progress,) = await progress_of(shelf, text, digest_of(A))
+    assert list(progress.seconds) == [VersionState.READY]
+    assert text.reads == 0
+
+
+async def test_what_is_loaded_makes_no_progress(shelf: Shelf) -> None:
+    await shelf.acquire(A)
+    assert await progress_of(shelf, Text(A), digest_of(A)) == []

@@ -7,7 +7,14 @@ from collections.abc import AsyncGenerator
 from typing import Any, Protocol
 
 from pharia_kernel.skills.paths import SkillPath
-from pharia_kernel.skills.types import Caller, SkillInfo, SkillMetadata, StreamEvent
+from pharia_kernel.skills.types import (
+    Caller,
+    NamespaceDetail,
+    NamespaceSummary,
+    SkillInfo,
+    SkillMetadata,
+    StreamEvent,
+)
 
 
 class Skills(Protocol):
@@ -54,6 +61,20 @@ class Skills(Protocol):
 
     def mcp_servers(self, namespace: str) -> builtins.list[str] | None:
         """URLs of the namespace's MCP servers; none if there is no such namespace."""
+        ...
+
+    def namespaces(self) -> builtins.list[NamespaceSummary]:
+        """All configured namespaces, sorted by name."""
+        ...
+
+    def namespace(self, name: str) -> NamespaceDetail | None:
+        """One of them with its skills; none if there is no such namespace."""
+        ...
+
+    def refresh(self, namespace: str) -> bool:
+        """Have the namespace's description and the registries of its skills asked at once, in the
+        background; false if there is no such namespace.
+        """
         ...
 
     def readiness(self) -> dict[str, dict[str, Any]]:

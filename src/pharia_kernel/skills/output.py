@@ -7,6 +7,7 @@ import logging
 from typing import Literal
 
 from pharia_kernel.skills.failures import printable
+from pharia_kernel.telemetry import names, scope
 
 logger = logging.getLogger("pharia_kernel.skill")
 
@@ -22,7 +23,7 @@ class _Channel:
 
 
 class GuestLog:
-    """Cuts the output of one run into lines.
+    """Cuts the output of one run into lines, which are also events of the run's span.
 
     The engine bounds the bytes of a run; lines are bounded here, because each costs a log record.
     """
@@ -31,6 +32,7 @@ class GuestLog:
         self._skill = skill
         self._run_id = run_id
         self._lines = 0
+        self._scope = scope.current()
         self._channels: dict[str, _Channel] = {}
         """Those that were written to: most guests print nothing."""
 
@@ -59,9 +61,17 @@ class GuestLog:
         self._lines += 1
         if self._lines > MAX_LINES:
             line = f"(the skill printed more than {MAX_LINES} lines; the rest is dropped)"
+        line = printable(line, MAX_LINE_LENGTH)
+        # What a guest prints comes in with the engine's frames, not in a task of the run.
+        token = scope.enter(self._scope)
         logger.info(
             "[%s] %s",
             self._skill,
-            printable(line, MAX_LINE_LENGTH),
+            line,
             extra={"skill": self._skill, "run_id": self._run_id, "channel": channel},
         )
+        scope.leave(token)
+        if self._scope.span:
+            self._scope.span.event(
+                names.OUTPUT, {names.LOG_IOSTREAM: channel, names.LOG_ORIGINAL: line}
+            )

@@ -9,21 +9,32 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from secrets import token_hex
+from typing import TypeVar
 
 from pharia_kernel.csi.types import CallContext
 from pharia_kernel.errors import Fixer, KernelError, Overloaded, ShuttingDown
 from pharia_kernel.skills.failures import fresh, printable
 from pharia_kernel.skills.paths import SkillPath
-from pharia_kernel.skills.types import Caller
+from pharia_kernel.skills.types import Caller, SkillSettings
+from pharia_kernel.telemetry import runs as telemetry
 
 logger = logging.getLogger(__name__)
+
+_DEFAULT_SETTINGS = SkillSettings()
 
 
 class Run:
     """One run, from the request to its outcome."""
 
-    def __init__(self, path: SkillPath, caller: Caller, deadline: float) -> None:
+    def __init__(
+        self, path: SkillPath, caller: Caller, settings: SkillSettings, deadline: float
+    ) -> None:
         self.path = path
+        self.settings = settings
+        """As they were when the run began."""
+        self.digest: str | None = None
+        """Of the version that it uses; none before it has one, and for skills without a
+        component."""
         self.id = token_hex(16)
         self.deadline = deadline
         """Point on ``time.monotonic()``; covers waiting, the skill and its system calls."""
@@ -34,9 +45,15 @@ class Run:
             run_id=self.id,
             deadline=deadline,
             trace_headers=caller.trace_headers,
+            allowed_tools=_allowed_tools(settings),
         )
         self.stopped = False
         self._task = asyncio.current_task()
+
+    @property
+    def version(self) -> dict[str, str]:
+        """Extra fields of log lines."""
+        return {"digest": self.digest} if self.digest else {}
 
     @asynccontextmanager
     async def within_deadline(self, error: KernelError) -> AsyncGenerator[None, None]:
@@ -64,7 +81,7 @@ class Run:
 
 class Runs:
     """``timeout`` is in seconds, ``per_skill`` the number of runs that one skill may have at
-    once.
+    once. Settings of a skill can lower both.
     """
 
     def __init__(self, *, timeout: float, per_skill: int) -> None:
@@ -81,7 +98,12 @@ class Runs:
 
     @contextmanager
     def scope(
-        self, path: SkillPath, caller: Caller, *, action: str = "executed"
+        self,
+        path: SkillPath,
+        caller: Caller,
+        settings: SkillSettings = _DEFAULT_SETTINGS,
+        *,
+        action: str = "executed",
     ) -> Generator[Run, None, None]:
         """Everything that happens for one request to a skill.
 
@@ -89,27 +111,38 @@ class Runs:
         ``KernelError`` that names the skill and the run.
         """
         began = time.monotonic()
-        run = Run(path, caller, began + self._timeout)
+        run = Run(path, caller, settings, began + _lower(self._timeout, settings.run_timeout))
+        counted = action == "executed"
+        with (
+            telemetry.Tracked(path.namespace, path.name, run.id, counted=counted),
+            self._outcome(run, began, action),
+        ):
+            yield run
+
+    @contextmanager
+    def _outcome(self, run: Run, began: float, action: str) -> Generator[None, None, None]:
         try:
             self._enter(run)
             try:
-                yield run
+                yield
             finally:
                 self._leave(run)
         except asyncio.CancelledError:
             if not run.was_stopped():
-                logger.info("Skill run was cancelled: %s", _facts(run, began))
+                logger.info("Skill run was cancelled: %s", _facts(run, began), extra=run.version)
                 raise
             raise self._failed(run, began, ShuttingDown(_SHUTTING_DOWN)) from None
         except KernelError as error:
             raise self._failed(run, began, error) from error
         except Exception as error:
-            logger.exception("Skill run failed inside the kernel: %s", _facts(run, began))
+            facts = _facts(run, began)
+            logger.exception("Skill run failed inside the kernel: %s", facts, extra=run.version)
             raise self._failed(
                 run, began, KernelError("The kernel failed to run the skill.")
             ) from error
         else:
-            logger.info("Skill %s successfully: %s", action, _facts(run, began))
+            facts = _facts(run, began)
+            logger.info("Skill %s successfully: %s", action, facts, extra=run.version)
 
     async def close(self, drain: float) -> None:
         """Refuse new runs, give those in flight ``drain`` seconds, then end them."""
@@ -126,10 +159,11 @@ class Runs:
     def _enter(self, run: Run) -> None:
         if self._closing:
             raise ShuttingDown(_SHUTTING_DOWN)
-        if self._count[run.path] >= self._per_skill:
+        limit = _lower(self._per_skill, run.settings.max_runs)
+        if self._count[run.path] >= limit:
+            setting = "max-runs" if limit < self._per_skill else "max-runs-per-skill"
             raise Overloaded(
-                f"Skill `{run.path}` has {self._per_skill} runs at once, which is its limit "
-                "(`max-runs-per-skill`).",
+                f"Skill `{run.path}` has {limit} runs at once, which is its limit (`{setting}`).",
                 retry_after=1.0,
             )
         self._count[run.path] += 1
@@ -151,6 +185,7 @@ class Runs:
             _facts(run, began),
             error.code,
             printable(error.detail, 1000),
+            extra=run.version,
         )
         return fresh(error, skill=str(run.path), run_id=run.id)
 
@@ -167,3 +202,14 @@ def _level(error: KernelError) -> int:
     if error.status < 500 or isinstance(error, ShuttingDown):
         return logging.INFO
     return logging.WARNING if error.fixer is Fixer.SKILL_AUTHOR else logging.ERROR
+
+
+_Limit = TypeVar("_Limit", int, float)
+
+
+def _lower(kernel: _Limit, skill: _Limit | None) -> _Limit:
+    return kernel if skill is None else min(kernel, skill)
+
+
+def _allowed_tools(settings: SkillSettings) -> frozenset[str] | None:
+    return None if settings.allowed_tools is None else frozenset(settings.allowed_tools)

@@ -9,6 +9,8 @@ from contextlib import aclosing
 from typing import Any, Literal, Protocol, Self
 from urllib.parse import quote
 
+from msgspec import structs
+
 from pharia_kernel.csi.api import Csi, ToolEvent
 from pharia_kernel.csi.types import CallContext
 from pharia_kernel.engine.api import EnginePool, Refused, Returned, StreamItem
@@ -34,6 +36,9 @@ from pharia_kernel.skills.store import SkillStore
 from pharia_kernel.skills.types import (
     Caller,
     MessageBegin,
+    NamespaceDetail,
+    NamespaceStatus,
+    NamespaceSummary,
     SkillInfo,
     SkillKind,
     SkillMetadata,
@@ -41,6 +46,8 @@ from pharia_kernel.skills.types import (
 )
 from pharia_kernel.skills.validation import InputValidator
 from pharia_kernel.skills.versions import Loan
+from pharia_kernel.telemetry import runs as telemetry
+from pharia_kernel.telemetry import scope
 
 _TIMED_OUT = "The run did not end within its time limit (`run-timeout`)."
 
@@ -87,6 +94,7 @@ class FunctionHost:
     def __init__(self, calls: SystemCalls, log: GuestLog) -> None:
         self._calls = calls
         self._log = log
+        self._scope = scope.current()
 
     async def __aenter__(self) -> Self:
         return self
@@ -96,6 +104,7 @@ class FunctionHost:
         await self._calls.close()
 
     async def call(self, function: str, args: bytes) -> bytes:
+        scope.enter(self._scope)  # in a task of its own, which the engine's frame began
         return await self._calls.call(function, args)
 
     def emit(self, item: StreamItem, consumed: Callable[[], None]) -> None:
@@ -147,7 +156,8 @@ class SkillRuntime:
     """Implements ``skills.api.Skills``.
 
     ``tools`` and ``mcp_servers`` answer for a namespace; ``components`` are further parts of the
-    kernel that report their readiness by name.
+    kernel that report their readiness by name. ``namespace_statuses`` tells of every configured
+    namespace how its description is doing, and ``refresh_namespace`` has one read again now.
     """
 
     def __init__(
@@ -161,6 +171,8 @@ class SkillRuntime:
         tools: Callable[[str], builtins.list[dict[str, Any]] | None],
         mcp_servers: Callable[[str], builtins.list[str] | None],
         components: Mapping[str, Callable[[], dict[str, Any]]] | None = None,
+        namespace_statuses: Callable[[], builtins.list[NamespaceStatus]] = builtins.list,
+        refresh_namespace: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._store = store
         self._pool = pool
@@ -173,6 +185,8 @@ class SkillRuntime:
         self._components = dict(components or {})
         self._tools = tools
         self._mcp_servers = mcp_servers
+        self._namespace_statuses = namespace_statuses
+        self._refresh_namespace = refresh_namespace
 
     async def close(self, drain: float = 0.0) -> None:
         """Refuse new runs, let those in flight end for ``drain`` seconds, then cancel them."""
@@ -183,18 +197,19 @@ class SkillRuntime:
     # --- functions --------------------------------------------------------------------------------
 
     async def run(self, path: SkillPath, body: bytes, caller: Caller) -> bytes:
-        with self._runs.scope(path, caller) as run:
+        with self._runs.scope(path, caller, self._store.settings(path)) as run:
             skill = self._store.find(path)
             if not isinstance(skill, Deployment):
                 skill.refuse_run()
                 raise _wrong_kind(path, SkillKind.MESSAGE_STREAM)
             with await self._lend(run, skill, SkillKind.FUNCTION) as loan:
                 await self._check_input(run, loan, body)
-                async with FunctionHost(self._calls(run), _guest_log(run)) as host:
-                    outcome = await self._pool.run(loan.artifact, body, host, deadline=run.deadline)
-            output = _returned(outcome)
-            check_json(output, "The output")
-            return output
+                with _execution(run):
+                    async with FunctionHost(self._calls(run), _guest_log(run)) as host:
+                        outcome = await self._execute(run, loan, body, host)
+                    output = _returned(outcome)
+                    check_json(output, "The output")
+                    return output
 
     # --- streams ----------------------------------------------------------------------------------
 
@@ -202,6 +217,7 @@ class SkillRuntime:
         self, path: SkillPath, body: bytes, caller: Caller
     ) -> AsyncGenerator[StreamEvent, None]:
         stream = _Stream()
+        clock = telemetry.StreamClock(path.namespace, path.name)
         producer = self._spawn(self._produce(stream, path, body, caller))
         try:
             await stream.decided.wait()
@@ -210,12 +226,12 @@ class SkillRuntime:
             raise
         if not stream.admitted and stream.events.error and stream.events.empty:
             raise stream.events.error
-        events = self._consume(stream, producer)
+        events = self._consume(stream, producer, clock)
         await anext(events)
         return events
 
     async def _consume(
-        self, stream: _Stream, producer: asyncio.Task[None]
+        self, stream: _Stream, producer: asyncio.Task[None], clock: telemetry.StreamClock
     ) -> AsyncGenerator[StreamEvent, None]:
         try:
             # Swallowed by message_stream: closing a generator that never ran would not reach
@@ -223,14 +239,16 @@ class SkillRuntime:
             yield MessageBegin()
             async with aclosing(stream.events.drain()) as events:
                 async for event in events:
+                    clock.event()
                     yield event
         finally:
+            clock.end()
             await _cancel(producer)
 
     async def _produce(self, stream: _Stream, path: SkillPath, body: bytes, caller: Caller) -> None:
         error: KernelError | None = None
         try:
-            with self._runs.scope(path, caller) as run:
+            with self._runs.scope(path, caller, self._store.settings(path)) as run:
                 skill = self._store.find(path)
                 if isinstance(skill, Deployment):
                     await self._produce_by_guest(stream, run, skill, body)
@@ -247,17 +265,17 @@ class SkillRuntime:
         def on_tool_event(event: ToolEvent) -> None:
             stream.events.put(tool_event(event))
 
-        with await self._lend(run, skill, SkillKind.MESSAGE_STREAM) as loan:
+        with await self._lend(run, skill, SkillKind.MESSAGE_STREAM) as loan, _execution(run):
             calls = self._calls(run, on_tool_event)
             async with StreamHost(calls, _guest_log(run), stream.events) as host:
                 # The engines refuse a run, if they do, before they wait for anything.
                 admission = asyncio.get_running_loop().call_soon(stream.admit)
                 try:
-                    outcome = await self._pool.run(loan.artifact, body, host, deadline=run.deadline)
+                    outcome = await self._execute(run, loan, body, host)
                 finally:
                     admission.cancel()
-        stream.admit()
-        _returned(outcome)
+            stream.admit()
+            _returned(outcome)
 
     async def _produce_by_host(
         self, stream: _Stream, run: Run, skill: HostedSkill, body: bytes
@@ -267,10 +285,13 @@ class SkillRuntime:
 
         stream.admit()
         hosted = HostedRun(body, self._csi, run.context, on_tool_event)
-        async with (
-            run.within_deadline(RunTimedOut(_TIMED_OUT)),
-            aclosing(skill.stream(hosted)) as events,
-        ):
+        with _execution(run):
+            await self._hosted(stream, run, skill.stream(hosted))
+
+    async def _hosted(
+        self, stream: _Stream, run: Run, source: AsyncGenerator[StreamEvent, None]
+    ) -> None:
+        async with run.within_deadline(RunTimedOut(_TIMED_OUT)), aclosing(source) as events:
             async for event in events:
                 stream.events.put(event)
                 await stream.events.room()
@@ -278,7 +299,8 @@ class SkillRuntime:
     # --- metadata and input -----------------------------------------------------------------------
 
     async def metadata(self, path: SkillPath, caller: Caller) -> SkillMetadata:
-        with self._runs.scope(path, caller, action="described") as run:
+        settings = self._store.settings(path)
+        with self._runs.scope(path, caller, settings, action="described") as run:
             skill = self._store.find(path)
             if not isinstance(skill, Deployment):
                 return skill.metadata()
@@ -316,16 +338,31 @@ class SkillRuntime:
 
     async def _lend(self, run: Run, skill: Deployment, kind: SkillKind | None = None) -> Loan:
         """A version that is loaded, and of that kind if one is given."""
-        if skill.loaded:
-            loan = await skill.lend()
-        else:
-            async with run.within_deadline(_not_ready(run)):
+        path = run.path
+        with telemetry.Fetch(path.namespace, path.name, cold=not skill.loaded) as fetch:
+            if skill.loaded:
                 loan = await skill.lend()
+            else:
+                async with run.within_deadline(_not_ready(run)):
+                    loan = await skill.lend()
+            fetch.of(loan.version.stages)
+        run.digest = loan.version.digest
         actual = SkillKind(loan.artifact.info.kind)
         if kind not in (None, actual):
             with loan:
                 raise _wrong_kind(run.path, actual)
         return loan
+
+    async def _execute(
+        self, run: Run, loan: Loan, body: bytes, host: FunctionHost
+    ) -> Returned | Refused:
+        return await self._pool.run(
+            loan.artifact,
+            body,
+            host,
+            deadline=run.deadline,
+            memory_limit=run.settings.memory_limit,
+        )
 
     def _calls(
         self,
@@ -361,14 +398,50 @@ class SkillRuntime:
     def mcp_servers(self, namespace: str) -> builtins.list[str] | None:
         return self._mcp_servers(namespace)
 
+    def namespaces(self) -> builtins.list[NamespaceSummary]:
+        statuses = sorted(self._namespace_statuses(), key=lambda status: status.name)
+        return [self._summary(status) for status in statuses]
+
+    def namespace(self, name: str) -> NamespaceDetail | None:
+        status = self._status_of(name)
+        if status is None:
+            return None
+        return NamespaceDetail(
+            **structs.asdict(self._summary(status)),
+            skills=self._store.details(name),
+            tools=self._tools(name) or [],
+            mcp_servers=self._mcp_servers(name) or [],
+        )
+
+    def refresh(self, namespace: str) -> bool:
+        if self._status_of(namespace) is None:
+            return False
+        self._refresh_namespace(namespace)
+        self._store.check(namespace)
+        return True
+
+    def _status_of(self, name: str) -> NamespaceStatus | None:
+        return next((s for s in self._namespace_statuses() if s.name == name), None)
+
+    def _summary(self, status: NamespaceStatus) -> NamespaceSummary:
+        states = self._store.states(status.name)
+        return NamespaceSummary(**structs.asdict(status), skill_states=states)
+
     def readiness(self) -> dict[str, dict[str, Any]]:
         others = {name: report() for name, report in self._components.items()}
-        return {**self._store.readiness(), **others}
+        report = {**self._store.readiness(), **others}
+        states = {status.name: status.state for status in self._namespace_statuses()}
+        report["namespaces"] = {**report["namespaces"], "states": states}
+        return report
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.wait({task})
+
+
+def _execution(run: Run) -> telemetry.Execution:
+    return telemetry.Execution(run.path.namespace, run.path.name, run.id, run.digest)
 
 
 def _guest_log(run: Run) -> GuestLog:

@@ -68,7 +68,7 @@ class NamespaceState(StrEnum):
 
 
 class NamespaceStatus(Struct, kw_only=True):
-    """One entry of ``GET /v1/namespaces``. Times are Unix seconds."""
+    """How a namespace's description is doing. Times are Unix seconds."""
 
     name: str
     state: NamespaceState
@@ -83,6 +83,60 @@ class NamespaceStatus(Struct, kw_only=True):
     next_attempt: float | None = None
     error: dict[str, Any] | None = None
     """Problem object; with ``line`` and ``column`` if a place in the description is to blame."""
+    warnings: list[str] = []
+    """What the description says that has no effect."""
+
+
+class VersionState(StrEnum):
+    """How far a version of a skill has come. Every version passes them in this order; what is not
+    needed is skipped: machine code from the artifact cache is neither pulled nor compiled, and
+    without keys or identities nothing is verified.
+    """
+
+    FOUND = "found"
+    """The registry told its digest."""
+    PULLED = "pulled"
+    """Its bytes were read and have that digest."""
+    VERIFIED = "verified"
+    """Its bytes are those that somebody whom the namespace trusts has signed."""
+    COMPILED = "compiled"
+    READY = "ready"
+    """The engines have loaded it."""
+    SERVING = "serving"
+    """New runs use it."""
+    RETIRED = "retired"
+    """It has served; runs that still use it end in peace."""
+    DISCARDED = "discarded"
+    """Something newer was wanted before it could serve."""
+    FAILED = "failed"
+    """``error`` and ``failed_at`` say why and where."""
+
+
+class VersionRecord(Struct, kw_only=True):
+    """One entry of a skill's history. Times are Unix seconds."""
+
+    digest: str
+    """``sha256:...`` of the component's bytes."""
+    manifest_digest: str | None
+    """Of the artifact's manifest, from registries that have manifests (OCI)."""
+    tag: str
+    generation: int
+    """Of the skill's configuration when the version was found."""
+    state: VersionState
+    since: float
+    """When it got into this state."""
+    found: float
+    seconds: dict[VersionState, float]
+    """How long it took to get into the states that it has passed; skipped ones are not there."""
+    cached: bool
+    """Its machine code was there already: nothing was pulled or compiled."""
+    signed_by: str | None
+    attempts: int
+    """How often in a row this version was tried."""
+    failed_at: VersionState | None
+    """The state that it could not get into."""
+    error: dict[str, Any] | None
+    """Problem object."""
 
 
 class SkillStatus(StrEnum):
@@ -106,10 +160,54 @@ class SkillInfo(Struct, kw_only=True):
     """``sha256:...`` of the serving component's bytes."""
     size: int | None = None
     """Bytes of the serving component."""
+    sandboxed: bool = True
+    """False for a source that runs as a plain process (``pharia-kernel dev``)."""
     updating_to: str | None = None
     """Digest that is being prepared while this one serves."""
     error: dict[str, Any] | None = None
     """Problem object of the newest version that could not be made ready."""
+    tag: str | None = None
+    """As configured."""
+    manifest_digest: str | None = None
+    """Of the serving component's artifact, from registries that have manifests (OCI)."""
+    signed_by: str | None = None
+    """Who signed the serving component, if the namespace asks for signatures."""
+    generation: int | None = None
+    """Grows whenever the skill is configured anew or evicted."""
+    state: VersionState | None = None
+    """Of the newest version; none if there is none yet."""
+    since: float | None = None
+    """When the newest version got into its state. Unix seconds."""
+    settings: SkillSettings | None = None
+    last_check: float | None = None
+    """When the registry last told what it has. Unix seconds."""
+    next_attempt: float | None = None
+    """When what failed is tried again without anybody's doing; none if nothing failed, or if only
+    another component can help. Unix seconds."""
+
+
+class SkillDetail(SkillInfo, kw_only=True):
+    """One skill in ``GET /v1/namespaces/{namespace}``."""
+
+    history: list[VersionRecord]
+    """The last ones, newest first."""
+
+
+class NamespaceSummary(NamespaceStatus, kw_only=True):
+    """One entry of ``GET /v1/namespaces``."""
+
+    skill_states: dict[SkillStatus, int]
+    """How many of its skills are in each state."""
+
+
+class NamespaceDetail(NamespaceSummary, kw_only=True):
+    """``GET /v1/namespaces/{namespace}``."""
+
+    skills: list[SkillDetail]
+    tools: list[dict[str, Any]]
+    """Name, description and input schema of each."""
+    mcp_servers: list[str]
+    """URLs."""
 
 
 # --- events of a message stream; field order is the order of the keys on the wire -----------------

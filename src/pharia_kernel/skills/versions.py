@@ -5,17 +5,40 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from collections.abc import Callable, Coroutine, Generator
+from contextlib import AsyncExitStack, contextmanager
+from typing import Any, Protocol
+from weakref import WeakValueDictionary
 
 from pharia_kernel.engine.api import Artifact, Compiler, ComponentInfo, EnginePool
-from pharia_kernel.errors import SkillLoadError
+from pharia_kernel.errors import SkillLoadError, SkillUnavailable
 from pharia_kernel.skills.registry.base import Blob
+from pharia_kernel.skills.types import VersionState
+from pharia_kernel.telemetry import metrics, names
+from pharia_kernel.telemetry.loading import Stages, compiling
 
 logger = logging.getLogger(__name__)
 
-Read = Callable[[], Awaitable[Blob]]
-"""Gets the bytes from a registry, if they turn out to be needed."""
+READS_PER_REGISTRY = 2
+"""Components that are read from one registry at once."""
+SPARE_PLACES = 3
+"""Components in memory beyond those that are being compiled. More than one registry can take, so
+that one that hangs leaves places to the others."""
+READ_LIMIT = 600.0
+"""Seconds in which a component has to be read."""
+
+
+class Supply(Protocol):
+    """Where a component's bytes come from, if they turn out to be needed."""
+
+    @property
+    def registry(self) -> object:
+        """Supplies with the same one take turns."""
+        ...
+
+    async def read(self) -> Blob: ...
+
+
 GiveBack = Callable[["Version"], None]
 
 
@@ -23,11 +46,44 @@ class ContentChanged(Exception):
     """The registry now holds other bytes than those that were asked for."""
 
 
+_SPANS = {
+    VersionState.PULLED: names.DOWNLOAD,
+    VersionState.COMPILED: names.COMPILE,
+    VersionState.READY: names.LOAD,
+}
+
+
+class Progress:
+    """How far one attempt to make a version ready has come; read by all who wait for it."""
+
+    def __init__(self) -> None:
+        self.state = VersionState.FOUND
+        self.since = time.time()
+        """Unix seconds."""
+        self.aim = VersionState.FOUND
+        """The state that is, or was last, being worked on."""
+        self.stages = Stages()
+        """The same for traces."""
+        self.seconds: dict[VersionState, float] = {}
+        """Of the states that were reached; waiting for a turn is included in compiling."""
+
+    @contextmanager
+    def towards(self, state: VersionState) -> Generator[None, None, None]:
+        """The state is reached if the block ends well."""
+        self.aim = state
+        began = time.monotonic()
+        with self.stages.stage(_SPANS[state]):
+            yield
+        self.seconds[state] = time.monotonic() - began
+        self.state, self.since = state, time.time()
+
+
 class _Flight:
     """One attempt to make a version ready, and how many wait for it."""
 
-    def __init__(self, task: asyncio.Task[None]) -> None:
+    def __init__(self, task: asyncio.Task[None], progress: Progress) -> None:
         self.task = task
+        self.progress = progress
         self.waiting = 0
 
 
@@ -44,6 +100,8 @@ class Version:
         """Skills that serve this version or prepare it."""
         self.runs = 0
         self.last_used = 0.0
+        self.stages = Stages()
+        """Of the last time that it was made ready."""
         self.evicted = False
         """Asked to leave the engines as soon as no run needs it."""
         self.flight: _Flight | None = None
@@ -79,7 +137,13 @@ class Versions:
     """
 
     def __init__(
-        self, compiler: Compiler, pool: EnginePool, *, capacity: int, compile_jobs: int = 1
+        self,
+        compiler: Compiler,
+        pool: EnginePool,
+        *,
+        capacity: int,
+        compile_jobs: int = 1,
+        read_limit: float = READ_LIMIT,
     ) -> None:
         self._compiler = compiler
         self._pool = pool
@@ -87,24 +151,31 @@ class Versions:
         self._versions: dict[str, Version] = {}
         self._loaded_bytes = 0
         self._trimming = False
-        # The bytes of a component stay in memory from reading until they are compiled. One more
-        # than can be compiled at once keeps the compiler busy.
-        self._in_memory = asyncio.Semaphore(compile_jobs + 1)
+        self._read_limit = read_limit
+        # The bytes of a component stay in memory from reading until they are compiled.
+        self._in_memory = asyncio.Semaphore(compile_jobs + SPARE_PLACES)
+        self._turns: WeakValueDictionary[int, asyncio.Semaphore] = WeakValueDictionary()
         self._background: set[asyncio.Task[None]] = set()
 
     # --- for skills -------------------------------------------------------------------------------
 
-    async def acquire(self, digest: str, read: Read) -> Version:
+    async def acquire(
+        self,
+        digest: str,
+        supply: Supply,
+        watch: Callable[[Progress], None] = lambda _: None,
+    ) -> Version:
         """The compiled and loaded version, kept until ``release``.
 
-        Raises ``ContentChanged`` if ``read`` brings other bytes, what ``read`` raises, or
+        ``watch`` gets the progress, unless the version is loaded already. Raises
+        ``ContentChanged`` if the supply has other bytes, what reading raises, or
         ``SkillLoadError``.
         """
         version = self._versions.setdefault(digest, Version(digest))
         version.users += 1
         try:
             if not version.loaded:
-                await self._join(version, read)
+                await self._join(version, supply, watch)
         except BaseException:
             self.release(version)
             raise
@@ -117,14 +188,14 @@ class Versions:
         version.users -= 1
         self._settle(version)
 
-    async def lend(self, version: Version, read: Read) -> Loan:
+    async def lend(self, version: Version, supply: Supply) -> Loan:
         """The version for one run; loads it again if it had to make room, and waits for nothing
         if it is loaded.
         """
         version.runs += 1  # before anything is awaited: from here on nobody unloads it
         try:
             if version.artifact is None:
-                await self._join(version, read)
+                await self._join(version, supply)
         except BaseException:
             self._give_back(version)
             raise
@@ -153,11 +224,20 @@ class Versions:
 
     # --- making ready -----------------------------------------------------------------------------
 
-    async def _join(self, version: Version, read: Read) -> None:
+    async def _join(
+        self,
+        version: Version,
+        supply: Supply,
+        watch: Callable[[Progress], None] = lambda _: None,
+    ) -> None:
         """Wait for the one task that makes the version ready; the last to give up cancels it."""
         if version.flight is None or version.flight.task.done():
-            version.flight = _Flight(self._spawn(self._make_ready(version, read)))
+            progress = Progress()
+            task = self._spawn(self._make_ready(version, supply, progress))
+            version.flight = _Flight(task, progress)
         flight = version.flight
+        version.stages = flight.progress.stages
+        watch(flight.progress)
         flight.waiting += 1
         try:
             await asyncio.shield(flight.task)
@@ -168,30 +248,59 @@ class Versions:
             if not flight.waiting and version.flight is flight:
                 version.flight = None
 
-    async def _make_ready(self, version: Version, read: Read) -> None:
+    async def _make_ready(self, version: Version, supply: Supply, progress: Progress) -> None:
         cached = await self._compiler.cached(version.digest)
-        artifact = cached or await self._compiled(version.digest, read)
+        metrics.artifact_looked_up(hit=cached is not None)
+        artifact = cached or await self._compiled(version.digest, supply, progress)
         try:
-            await self._finish_loading(version, artifact)
+            await self._finish_loading(version, artifact, progress)
         except SkillLoadError as error:
             if cached is None:
                 raise
             logger.warning("Compiling %s again: %s", version.digest, error.detail)
             await self._compiler.discard(version.digest)
-            await self._finish_loading(version, await self._compiled(version.digest, read))
+            artifact = await self._compiled(version.digest, supply, progress)
+            await self._finish_loading(version, artifact, progress)
 
-    async def _finish_loading(self, version: Version, artifact: Artifact) -> None:
+    async def _finish_loading(
+        self, version: Version, artifact: Artifact, progress: Progress
+    ) -> None:
         version.info = artifact.info
-        # A load that was begun is finished even if nobody waits for it any more: half-loaded
-        # engines would be nobody's business.
-        await asyncio.shield(self._spawn(self._load(version, artifact)))
+        with progress.towards(VersionState.READY):
+            # A load that was begun is finished even if nobody waits for it any more: half-loaded
+            # engines would be nobody's business.
+            await asyncio.shield(self._spawn(self._load(version, artifact)))
 
-    async def _compiled(self, digest: str, read: Read) -> Artifact:
-        async with self._in_memory:
-            blob = await read()
-            if blob.snapshot.digest != digest:
-                raise ContentChanged
-            return await self._compiler.compile(digest, blob.wasm)
+    async def _compiled(self, digest: str, supply: Supply, progress: Progress) -> Artifact:
+        async with AsyncExitStack() as place:
+            async with self._turn(supply.registry):
+                await place.enter_async_context(self._in_memory)
+                with progress.towards(VersionState.PULLED):
+                    blob = await self._read(digest, supply)
+            with progress.towards(VersionState.COMPILED), compiling():
+                return await self._compiler.compile(digest, blob.wasm)
+
+    async def _read(self, digest: str, supply: Supply) -> Blob:
+        try:
+            async with asyncio.timeout(self._read_limit) as limit:
+                blob = await supply.read()
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise SkillUnavailable(
+                f"The component could not be read from its registry in {self._read_limit:g} s."
+            ) from None
+        if blob.snapshot.digest != digest:
+            raise ContentChanged
+        return blob
+
+    def _turn(self, registry: object) -> asyncio.Semaphore:
+        # Whoever waits or reads holds a reference to the supply, so the number is taken.
+        key = id(registry)
+        turn = self._turns.get(key)
+        if turn is None:
+            turn = self._turns[key] = asyncio.Semaphore(READS_PER_REGISTRY)
+        return turn
 
     # --- loading and unloading --------------------------------------------------------------------
 
