@@ -24,12 +24,14 @@ from benchmarks.cases import (
     batch,
     deploy,
     documents,
+    fleet,
     latency,
     parked,
     payload,
     relay,
     restart,
     stream,
+    swap,
     texts,
     throughput,
 )
@@ -48,9 +50,11 @@ _CASES: dict[str, Callable[[Bench], list[Row]]] = {
     "j": relay.measure,
     "k": documents.measure,
     "l": texts.measure,
+    "m": fleet.measure,
+    "p": swap.measure,
 }
-"""(a) is measured beside each of those that are compared with it."""
-_ALIASES = {"a": "b"}
+"""(a) is measured beside each of those that are compared with it; (n) and (o) with (m)."""
+_ALIASES = {"a": "b", "n": "m", "o": "m"}
 
 
 def main() -> int:

@@ -9,7 +9,9 @@ import asyncio
 import socket
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, repeat
+from pathlib import Path
 from typing import cast
 
 import uvloop
@@ -163,6 +165,30 @@ def wait_for_change(
             last_old = time.time()
             time.sleep(pause)
     raise UnexpectedAnswer(f"no new version answered within {limit:.0f} s")
+
+
+# --- beside something else ------------------------------------------------------------------------
+
+
+def latencies_beside(
+    address: Address, path: str, body: bytes, connections: int, *, until: str
+) -> list[float]:
+    """Seconds of each request on several connections, until the file ``until`` exists. Every answer
+    must be a success.
+    """
+    request, stop, durations = post(address, path, body), Path(until), list[float]()
+
+    def ask() -> None:
+        with _connect(address) as connection:
+            while not stop.exists():
+                began = time.perf_counter()
+                _exchange(connection, request).require_success()
+                durations.append(time.perf_counter() - began)
+
+    with ThreadPoolExecutor(connections) as pool:
+        for asking in [pool.submit(ask) for _ in range(connections)]:
+            asking.result()
+    return durations
 
 
 # --- at the same time -----------------------------------------------------------------------------

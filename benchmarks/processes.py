@@ -143,19 +143,21 @@ def running_kernel(
     engines: int,
     llm: Address | None = None,
     settings: Mapping[str, str] | None = None,
+    toml: str = "",
     watched: bool = False,
     wait: bool = True,
 ) -> Iterator[Kernel]:
     """A kernel that serves the directory ``skills`` as namespace ``bench``, stopped in the end.
 
     It uses the shared cache of artifacts. ``llm`` is its inference provider; ``settings`` are more
-    variables. A ``watched`` one knows its longest stall. With ``wait`` it is ready, else it only
-    has been started.
+    variables, ``toml`` is the text of its ``config.toml``. A ``watched`` one knows its longest
+    stall. With ``wait`` it is ready, else it only has been started.
     """
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-kernel-")))
         address = (_HOST, _free_port())
         log = home / "log"
+        (home / "config.toml").write_text(toml)
         environment = _environment(home, address, skills, engines, llm) | dict(settings or {})
         command = _WATCHED if watched else _COMMAND
         if watched:
