@@ -1,7 +1,8 @@
 # Needs only make and Python 3.11 to 3.13 with venv; `make help` lists the targets.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install run rag test bench lint format lock clean
+.PHONY: help install run rag test bench lint format lock clean \
+	image image-check chart release-check commits bump
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -18,7 +19,7 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3 python;
 	&& echo $$python && break; done)
 
 help: ## Show this list.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## Install the kernel and its tools into .venv.
 
@@ -62,6 +63,26 @@ lock: $(STAMP) ## Resolve the dependencies again.
 		--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
 		--quiet --output-file requirements.lock
 	@$(MAKE) --no-print-directory $(STAMP)
+
+image: ## Build the container image with podman.
+	podman build . --format docker --tag pharia-kernel
+
+image-check: $(STAMP) ## Build the image on Debian packages and try it out; needs root.
+	@$(RUN) -m tools.container_check $(ARGS)
+
+chart: $(STAMP) ## Check the Helm chart: lint, render, compare with Kubernetes' schemas.
+	@$(RUN) tools/go_tools.py helm
+	@$(RUN) -m pytest tests/charts $(ARGS)
+
+release-check: $(STAMP) ## Make all that a release consists of in dist/, and try it out.
+	@$(RUN) -m tools.release_check
+
+RANGE ?= origin/main..HEAD
+commits: $(STAMP) ## Check that the commits of RANGE are Conventional Commits.
+	@$(BIN)/cz check --rev-range "$(RANGE)"
+
+bump: $(STAMP) ## Make the next version from the commits: changelog, commit and tag.
+	@$(BIN)/cz bump --yes $(ARGS)
 
 clean: ## Remove what was built and installed.
 	rm -rf $(VENV) .toolchains .rag skill_build_cache skills/*.wasm dist build *.egg-info \

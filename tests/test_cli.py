@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import logging
 import os
 import subprocess
@@ -15,6 +14,7 @@ from typer.testing import CliRunner, Result
 
 from pharia_kernel import cli
 from pharia_kernel.config import Address, Settings
+from pharia_kernel.reloading import Configuration
 
 
 @pytest.fixture(autouse=True)
@@ -36,11 +36,22 @@ def own_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
 
 
 @pytest.fixture
-def served(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
+def reloads() -> list[Configuration]:
+    """How the kernel was told to read its configuration again."""
+    return []
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch, reloads: list[Configuration]) -> list[Settings]:
     """What the kernel was started with."""
     served: list[Settings] = []
+
+    def serve(settings: Settings, reload: Configuration) -> None:
+        served.append(settings)
+        reloads.append(reload)
+
     kernel = ModuleType("pharia_kernel.kernel")
-    kernel.serve = served.append  # type: ignore[attr-defined]
+    kernel.serve = serve  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "pharia_kernel.kernel", kernel)
     return served
 
@@ -74,17 +85,17 @@ def test_serve_puts_dotenv_into_the_environment(served: list[Settings], tmp_path
     assert "# .env ENGINES" in served[0].describe()
 
 
-def test_serve_warns(served: list[Settings]) -> None:
-    result = run("serve", OTEL_ENDPOINT="http://otel", LOG_FORMAT="json")
-    assert len(served) == 1
-    entry = json.loads(result.stderr)
-    assert (entry["level"], entry["logger"]) == ("warn", "pharia_kernel.config")
-    assert entry["message"] == "`otel-endpoint` is not supported yet: it has no effect."
-
-
-def test_serve_keeps_warnings_to_itself_if_told_so(served: list[Settings]) -> None:
-    result = run("serve", OTEL_ENDPOINT="http://otel", LOG_LEVEL="error")
-    assert (len(served), result.stderr) == (1, "")
+def test_a_changed_configuration_is_read_with_the_same_options(
+    served: list[Settings], reloads: list[Configuration], tmp_path: Path
+) -> None:
+    dotenv = tmp_path / ".env"
+    dotenv.write_text("RUN_TIMEOUT=1s\nMAX_RUNS_PER_SKILL=1")
+    assert run("serve", "--engines", "2", MAX_RUNS_PER_SKILL="7").exit_code == 0
+    dotenv.write_text("RUN_TIMEOUT=2s\nMAX_RUNS_PER_SKILL=2\nENGINES=3")
+    os.environ["MAX_RUNS_PER_SKILL"] = "8"  # as a library could
+    settings = reloads[0].load()
+    assert (settings.engines, settings.run_timeout, settings.max_runs_per_skill) == (2, 2.0, 7)
+    assert set(reloads[0].files.values()) == {tmp_path / "config.toml", dotenv}
 
 
 def test_serve_refuses_a_bad_configuration(served: list[Settings]) -> None:
@@ -101,12 +112,11 @@ def test_check_config(served: list[Settings]) -> None:
         NAMESPACES__DEV__DIRECTORY="skills",
         OPENAI_INFERENCE__URL="http://a",
         OPENAI_INFERENCE__TOKEN="hunter2",
-        OTEL_ENDPOINT="http://otel",
     )
     assert result.exit_code == 0
     assert 'directory = "skills"  # env NAMESPACES__DEV__DIRECTORY' in result.stdout
     assert "hunter2" not in result.output
-    assert "warning: `otel-endpoint` is not supported yet" in result.stderr
+    assert result.stderr == ""
     assert served == []
 
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from pharia_kernel import config, kernel, wiring
 from pharia_kernel.drivers.retrieval.local.database import Database
 from pharia_kernel.errors import SkillUnavailable
 from pharia_kernel.kernel import Kernel
+from tests.skills_layer.support import eventually
 from tests.support.kernel import until
 
 NAMESPACES = """
@@ -30,22 +33,31 @@ def settings(directory: Path, toml: str = "", **environ: str) -> config.Settings
     return config.load(directory, {"WASMTIME_CACHE_DIR": str(directory / "cache")} | environ)
 
 
+@asynccontextmanager
+async def reading(directory: Path) -> AsyncGenerator[Kernel, None]:
+    """A kernel that has read its namespaces."""
+    toml = NAMESPACES.replace('"skills"', f'"{directory}/skills"')
+    async with Kernel(settings(directory, toml, ENGINES="1")) as kernel:
+        await eventually(lambda: kernel.skills.readiness()["namespaces"]["ready"])
+        yield kernel
+
+
 async def test_tools_of_a_namespace_are_plain_data(tmp_path: Path) -> None:
-    kernel = Kernel(settings(tmp_path, NAMESPACES))
-    tools = kernel.skills.tools("mine")
-    assert tools is not None
-    assert [tool["name"] for tool in tools] == ["add", "subtract"]
-    assert tools[0]["description"] == "Add two numbers"
-    assert tools[0]["input_schema"]["required"] == ["a", "b"]
-    assert kernel.skills.tools("bare") == []
-    assert kernel.skills.tools("unknown") is None
+    async with reading(tmp_path) as kernel:
+        tools = kernel.skills.tools("mine")
+        assert tools is not None
+        assert [tool["name"] for tool in tools] == ["add", "subtract"]
+        assert tools[0]["description"] == "Add two numbers"
+        assert tools[0]["input_schema"]["required"] == ["a", "b"]
+        assert kernel.skills.tools("bare") == []
+        assert kernel.skills.tools("unknown") is None
 
 
 async def test_mcp_servers_of_a_namespace_are_sorted(tmp_path: Path) -> None:
-    kernel = Kernel(settings(tmp_path, NAMESPACES))
-    assert kernel.skills.mcp_servers("mine") == ["http://a/mcp", "http://b/mcp"]
-    assert kernel.skills.mcp_servers("bare") == []
-    assert kernel.skills.mcp_servers("unknown") is None
+    async with reading(tmp_path) as kernel:
+        assert kernel.skills.mcp_servers("mine") == ["http://a/mcp", "http://b/mcp"]
+        assert kernel.skills.mcp_servers("bare") == []
+        assert kernel.skills.mcp_servers("unknown") is None
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 
 from pharia_kernel import config
 from pharia_kernel.config.settings import Settings
-from pharia_kernel.reloading import Reloader, on_hangup
+from pharia_kernel.reloading import Configuration, Reloader, on_hangup
 from tests.skills_layer.support import eventually
 
 NAMESPACE = '[namespaces.{name}]\ndirectory = "skills"\n'
@@ -24,11 +24,14 @@ class Following:
         self.applied: list[Settings] = []
         self._environ = {"WASMTIME_CACHE_DIR": str(directory)} | environ
         self._directory = directory
-        files = {"config.toml": self.file}
-        self.reloader = Reloader(self.load(), self.load, self.applied.append, files)
+        configuration = Configuration(self.load, {"config.toml": self.file})
+        self.reloader = Reloader(self.load(), configuration, self._apply)
 
     def load(self) -> Settings:
         return config.load(self._directory, self._environ)
+
+    async def _apply(self, settings: Settings) -> None:
+        self.applied.append(settings)
 
     def write(self, text: str) -> None:
         """As editors do."""

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import os
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from pharia_kernel import config, documents_cli
-from pharia_kernel.config.sources import find_dotenv, parse_dotenv
+from pharia_kernel import api_key_cli, config, dev_cli, documents_cli, health_cli, status_cli
+from pharia_kernel.config.sources import CONFIG_FILE, DOTENV_FILE, find_dotenv, parse_dotenv
 from pharia_kernel.telemetry import logs
-
-logger = logging.getLogger("pharia_kernel.config")
 
 app = typer.Typer(
     help="Runs AI skills, which are WebAssembly components, behind HTTP.",
@@ -23,6 +21,10 @@ app = typer.Typer(
 )
 
 app.add_typer(documents_cli.app, name="documents")
+app.command()(api_key_cli.api_key)
+app.command()(dev_cli.dev)
+app.command()(health_cli.health)
+app.command()(status_cli.status)
 
 Address = Annotated[
     str | None,
@@ -55,14 +57,17 @@ def _default(
 @app.command()
 def serve(address: Address = None, engines: Engines = None) -> None:
     """Start the kernel and serve until it is told to stop."""
+    # As it was given: a changed `.env` must not lose against its own older text.
+    environ = dict(os.environ)
     settings = _load(address, engines)
     _export_dotenv()
     logs.configure(settings.log_filter, settings.log_format)
-    for sentence in settings.not_yet_supported():
-        logger.warning(sentence)
-    from pharia_kernel.kernel import serve as run  # slow to import; no other command needs it
+    # Slow to import; no other command needs them.
+    from pharia_kernel.kernel import serve as run
+    from pharia_kernel.reloading import Configuration
 
-    run(settings)
+    load = partial(config.load, environ=environ, options=_options(address, engines))
+    run(settings, Configuration(load, _files()))
 
 
 @app.command()
@@ -70,8 +75,6 @@ def check_config(address: Address = None, engines: Engines = None) -> None:
     """Check the configuration and show what is in effect, without starting anything."""
     settings = _load(address, engines)
     typer.echo(settings.describe(), nl=False)
-    for sentence in settings.not_yet_supported():
-        typer.echo(f"warning: {sentence}", err=True)
 
 
 def _export_dotenv() -> None:
@@ -81,14 +84,26 @@ def _export_dotenv() -> None:
         os.environ.setdefault(name, value)
 
 
-def _load(address: str | None, engines: str | None) -> config.Settings:
+def _files() -> dict[str, Path]:
+    directory = Path.cwd()
+    return {
+        CONFIG_FILE: directory / CONFIG_FILE,
+        DOTENV_FILE: find_dotenv(directory) or directory / DOTENV_FILE,
+    }
+
+
+def _options(address: str | None, engines: str | None) -> dict[str, tuple[str, str]]:
     options = {}
     if address is not None:
         options["kernel-address"] = ("--address", address)
     if engines is not None:
         options["engines"] = ("--engines", engines)
+    return options
+
+
+def _load(address: str | None, engines: str | None) -> config.Settings:
     try:
-        return config.load(options=options)
+        return config.load(options=_options(address, engines))
     except config.ConfigError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None

@@ -93,8 +93,21 @@ class Unauthenticated(KernelError):
     code, status, title, fixer = "unauthenticated", 401, "Bearer token expected", Fixer.CALLER
 
 
+class InvalidToken(KernelError):
+    """The bearer token is malformed, unknown, expired or otherwise not acceptable (RFC 6750)."""
+
+    code, status, title, fixer = "invalid_token", 401, "Bearer token invalid", Fixer.CALLER
+
+
 class Forbidden(KernelError):
     code, status, title, fixer = "forbidden", 403, "Not allowed", Fixer.CALLER
+
+
+class InsufficientScope(Forbidden):
+    """The bearer token is good, but does not grant what the request needs (RFC 6750). The member
+    ``required`` names it: a permission, or ``permission:namespace``."""
+
+    code, title = "insufficient_scope", "Permission missing"
 
 
 class AuthorizationUnavailable(KernelError):
@@ -139,6 +152,12 @@ class NamespaceMisconfigured(KernelError):
     fixer = Fixer.OPERATOR
 
 
+class NamespaceUnavailable(NamespaceMisconfigured):
+    """The namespace's description could not be had; nothing is known to be wrong with it."""
+
+    code, title, retryable = "namespace_unavailable", "Namespace's description unavailable", True
+
+
 class SkillLoadError(KernelError):
     """The component can't be used: not a component, wrong world or version, unsatisfied
     import..."""
@@ -171,11 +190,52 @@ class CompileFailed(SkillLoadError):
     code, title = "compile_failed", "Component cannot be compiled"
 
 
+class SourceBroken(SkillLoadError):
+    """In development: the author's source can't be imported. The detail names file and line."""
+
+    code, title = "source_broken", "Source cannot be imported"
+
+
+class SignatureRejected(SkillLoadError):
+    """The namespace demands a signature, and the artifact has none that is good."""
+
+    code, status, title = "signature_rejected", 503, "Signature rejected"
+    fixer = Fixer.OPERATOR
+
+
+class UnusableArtifact(SkillLoadError):
+    """What the registry has under the name is no artifact with one component."""
+
+    code, title = "unusable_artifact", "Artifact holds no usable component"
+
+
 class SkillUnavailable(KernelError):
     """The skill's bytes could not be had (unreadable file, registry down)."""
 
     code, status, title = "skill_unavailable", 503, "Skill is unavailable"
     retryable = True
+
+
+class RegistryUnavailable(SkillUnavailable):
+    """The OCI registry can't be reached, is overloaded or does not answer in time."""
+
+    code, title = "registry_unavailable", "Registry cannot be reached"
+
+
+class RegistryUnauthorized(SkillUnavailable):
+    code, title = "registry_unauthorized", "Registry refused access"
+
+
+class ArtifactNotFound(SkillUnavailable):
+    """The OCI registry has no such repository, tag, manifest or blob."""
+
+    code, title = "artifact_not_found", "Artifact is not in the registry"
+
+
+class BadRegistryAnswer(SkillUnavailable):
+    """The OCI registry sent what makes no sense, or other bytes than their digest promises."""
+
+    code, title = "bad_registry_answer", "Registry's answer makes no sense"
 
 
 class SkillNotReady(SkillUnavailable):
@@ -356,6 +416,13 @@ class EmptyContent(BadUpstreamAnswer):
 
 class UnexpectedToolCall(BadUpstreamAnswer):
     code, title = "unexpected_tool_call", "Backend called a tool that was not offered"
+
+
+class OutboundRefused(KernelError):
+    """The settings ``outbound`` forbid to connect to a server that a description names. The detail
+    goes on after the server's name."""
+
+    code, status, title = "outbound_refused", 503, "Connection forbidden by the outbound policy"
 
 
 class ToolFailed(CsiError):

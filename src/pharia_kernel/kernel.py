@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from functools import partial
@@ -18,25 +19,33 @@ from starlette.types import ASGIApp
 
 from pharia_kernel import wiring
 from pharia_kernel.config.settings import Settings
-from pharia_kernel.config.values import without_credentials
 from pharia_kernel.csi.guest import GuestCalls
 from pharia_kernel.csi.service import CsiService
 from pharia_kernel.drivers.language import LanguageSelector
+from pharia_kernel.drivers.tools.native import NATIVE_TOOLS
 from pharia_kernel.engine.compiler import CompilerProcess, CompilerSettings
 from pharia_kernel.engine.pool import Pool, PoolSettings
 from pharia_kernel.engine.process import EngineSettings
 from pharia_kernel.errors import KernelError
+from pharia_kernel.namespace_tools import NamespaceTools
+from pharia_kernel.reloading import Configuration, Reloader, on_hangup
 from pharia_kernel.shell import documents
 from pharia_kernel.shell.app import create_app
-from pharia_kernel.shell.auth import ApiToken, Authorizer, authorizer
+from pharia_kernel.shell.auth import ApiToken, Authorizers, exposure
 from pharia_kernel.shell.serve import AddressUnavailable
 from pharia_kernel.shell.serve import serve as serve_http
 from pharia_kernel.skills.builtin import NAMESPACE as BUILTIN_NAMESPACE
 from pharia_kernel.skills.builtin import builtin_skills
+from pharia_kernel.skills.deployment import Pace
 from pharia_kernel.skills.namespaces import Namespaces
+from pharia_kernel.skills.registry.factory import Registries
 from pharia_kernel.skills.runtime import SkillRuntime
+from pharia_kernel.skills.signatures import Verifiers
 from pharia_kernel.skills.store import SkillStore
+from pharia_kernel.skills.types import NamespaceState
 from pharia_kernel.telemetry import logs
+from pharia_kernel.telemetry.metrics import State
+from pharia_kernel.telemetry.service import Telemetry
 
 if TYPE_CHECKING:
     from pharia_kernel.drivers.retrieval.local.index import LocalDocumentIndex
@@ -48,18 +57,22 @@ class Kernel:
     """Everything but the listener. Use as a context: leaving it ends all processes and
     connections."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Raises ``OSError`` if the cache directory can't be used, or ``CannotStart``."""
+    def __init__(self, settings: Settings, reload: Configuration | None = None) -> None:
+        """``reload`` tells how to read the configuration again while the kernel runs.
+
+        Raises ``OSError`` if the cache directory can't be used, or ``CannotStart``.
+        """
         self._settings = settings
         providers = wiring.inference_providers(settings)
         self._inference = wiring.inference(settings, providers)
         self._chunker = wiring.chunker(settings)
         self._language = LanguageSelector()
-        self._mcp = wiring.mcp_servers(settings)
-        self._toolbox = wiring.toolbox(settings, self._mcp, BUILTIN_NAMESPACE)
+        self._tools = NamespaceTools(self._chosen_elsewhere, settings.outbound.policy())
+        if settings.test_skills:
+            self._tools.configure(BUILTIN_NAMESPACE, (), list(NATIVE_TOOLS))
         self._retrieval = wiring.retrieval(settings, self._chunker, providers)
         self._csi = CsiService(
-            self._inference, self._toolbox, self._chunker, self._language, self._retrieval
+            self._inference, self._tools.toolbox, self._chunker, self._language, self._retrieval
         )
         self._pool = Pool(_pool_settings(settings))
         self._store = SkillStore(
@@ -68,20 +81,33 @@ class Kernel:
             cache_size=settings.skill_cache_size,
             compile_jobs=settings.compile_jobs,
             builtin=builtin_skills() if settings.test_skills else None,
+            pace=Pace(interval=settings.namespace_update_interval),
         )
+        self._registries = Registries()
         self._namespaces = Namespaces(
-            settings.namespaces, self._store, interval=settings.namespace_update_interval
+            settings.namespaces,
+            self._store,
+            self._tools,
+            self._registries,
+            Verifiers(),
+            interval=settings.namespace_update_interval,
+            fetch_timeout=settings.namespace_fetch_timeout,
+            unload_broken=settings.unload_broken_namespaces,
+            state_directory=settings.wasmtime_cache_dir.absolute() / "namespaces",
         )
-        self._auth: Authorizer = authorizer(settings.authorization_url)
+        self._auth = Authorizers(settings)
+        self._reloader = Reloader(settings, reload, self._apply) if reload else None
         self.skills = SkillRuntime(
             self._store,
             self._pool,
             self._csi,
             settings,
             system_calls=GuestCalls,
-            tools=self._tools,
-            mcp_servers=self._mcp_servers,
+            tools=self._tools_of,
+            mcp_servers=self._mcp_servers_of,
             components=self._components,
+            namespace_statuses=self._namespaces.statuses,
+            refresh_namespace=self._namespaces.poll,
         )
         self._index_state: dict[str, Any] = {"ready": False}
         self._running = AsyncExitStack()
@@ -124,17 +150,19 @@ class Kernel:
             self._chunker,
             self._retrieval,
             self._inference,
-            self._mcp,
+            self._tools,
+            self._registries,
         )
         for part in (*drivers, self._pool, self._store, self.skills, self._namespaces):
             if part:
                 self._running.push_async_callback(part.close)
         starts: dict[str, Callable[[], Awaitable[None]]] = {
             "engines": self._pool.start,
+            "authorization": self._auth.start,
             "namespaces": self._namespaces.start,
         }
-        if self._mcp:
-            starts["MCP servers"] = self._mcp.start
+        if self._reloader:
+            starts["configuration reloader"] = self._reloader.run
         if index := self._own_index:
             starts["document index"] = partial(self._start_index, index)
         starting = [asyncio.create_task(_start(name, start)) for name, start in starts.items()]
@@ -144,19 +172,31 @@ class Kernel:
     async def __aexit__(self, *_: object) -> None:
         await self._running.aclose()
 
-    def _tools(self, namespace: str) -> list[dict[str, Any]] | None:
-        tools = self._toolbox.tools(namespace)
+    def reload(self) -> None:
+        """Read the configuration again, soon."""
+        if self._reloader:
+            self._reloader.reload()
+
+    async def _apply(self, settings: Settings) -> None:
+        self._settings = settings
+        await self._auth.reconfigure(settings)
+        await self._namespaces.reconfigure(settings.namespaces)
+
+    def _chosen_elsewhere(self, namespace: str) -> bool:
+        return wiring.chosen_elsewhere(self._settings.namespaces.get(namespace))
+
+    def _tools_of(self, namespace: str) -> list[dict[str, Any]] | None:
+        tools = self._tools.toolbox.tools(namespace)
         return None if tools is None else msgspec.json.decode(msgspec.json.encode(tools))
 
-    def _mcp_servers(self, namespace: str) -> list[str] | None:
-        config = self._settings.namespaces.get(namespace)
-        if config is None:
-            return None
-        return sorted(without_credentials(server.url) for server in wiring.mcp_servers_of(config))
+    def _mcp_servers_of(self, namespace: str) -> list[str] | None:
+        return self._tools.urls(namespace) if namespace in self._settings.namespaces else None
 
     @property
     def _components(self) -> dict[str, Callable[[], dict[str, Any]]]:
         components = {"engines": self._pool.statistics, "mcp_servers": self._mcp_health}
+        if self._reloader:
+            components["configuration"] = self._reloader.health
         if self._own_index:
             components["document_index"] = lambda: self._index_state
         return components
@@ -169,10 +209,24 @@ class Kernel:
             raise
         self._index_state = {"ready": True}
 
+    def state(self) -> State:
+        """What metrics show of how the kernel is now."""
+        pool = self._pool.statistics()
+        skills = self.skills.readiness()["skills"]
+        servers = Counter(str(server.state) for server in self._tools.health())
+        return State(
+            active_runs=self._pool.active_runs(),
+            queued_runs=pool["queued"],
+            engines_ready=sum(engine["ready"] for engine in pool["engines"]),
+            cached_skills=len(self.skills.cached()),
+            namespaces={n.name: n.state is NamespaceState.OK for n in self.skills.namespaces()},
+            skills={name: skills[name] for name in ("serving", "preparing", "failed")},
+            mcp_servers=servers,
+        )
+
     def _mcp_health(self) -> dict[str, Any]:
         """A server that fails is its namespaces' trouble, not a reason to take the kernel out."""
-        servers = self._mcp.health() if self._mcp else []
-        return {"ready": True, "servers": msgspec.to_builtins(servers)}
+        return {"ready": True, "servers": msgspec.to_builtins(self._tools.health())}
 
 
 async def _start(name: str, start: Callable[[], Awaitable[None]]) -> None:
@@ -216,24 +270,30 @@ def _compiler_settings(settings: Settings) -> CompilerSettings:
     )
 
 
-def serve(settings: Settings) -> None:
+def serve(settings: Settings, reload: Configuration | None = None) -> None:
     """Serve until SIGINT or SIGTERM; exits the process with 1 if the kernel can't start."""
     logs.configure(settings.log_filter, settings.log_format)
     try:
-        uvloop.run(_serve(settings))
+        uvloop.run(_serve(settings, reload))
     except AddressUnavailable as error:
         sys.exit(f"error: {error.strerror}")
     except (OSError, wiring.CannotStart) as error:
         sys.exit(f"error: the kernel can't start: {error}")
 
 
-async def _serve(settings: Settings) -> None:
+async def _serve(settings: Settings, reload: Configuration | None) -> None:
     address = settings.kernel_address
-    async with Kernel(settings) as kernel:
-        await serve_http(
-            kernel.app,
-            address.host,
-            address.port,
-            drain_timeout=settings.drain_timeout,
-            on_bound=lambda host, port: log.info("Listening on: %s:%d", host, port),
-        )
+    if warning := exposure(settings):
+        log.warning(warning)
+    stop = asyncio.Event()
+    async with Telemetry(settings) as telemetry, Kernel(settings, reload) as kernel:
+        await telemetry.serve_metrics(kernel.state)
+        with on_hangup(kernel.reload, stop.set):
+            await serve_http(
+                kernel.app,
+                address.host,
+                address.port,
+                drain_timeout=settings.drain_timeout,
+                on_bound=lambda host, port: log.info("Listening on: %s:%d", host, port),
+                stop=stop,
+            )

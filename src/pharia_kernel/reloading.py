@@ -6,10 +6,12 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from pharia_kernel.config.problems import ConfigError
 from pharia_kernel.config.settings import Settings
@@ -17,8 +19,26 @@ from pharia_kernel.skills.watching import Watcher
 
 logger = logging.getLogger("pharia_kernel.config")
 
-RELOADABLE = frozenset({"namespaces"})
+RELOADABLE = frozenset(
+    {
+        "namespaces",
+        "api_keys",
+        "oidc",
+        "authorization_url",
+        "authorization_cache",
+        "authorization_grace",
+    }
+)
 """Settings that take effect without a restart."""
+
+
+class Configuration(Struct, frozen=True):
+    """How to read the configuration again."""
+
+    load: Callable[[], Settings]
+    """Raises ``ConfigError``."""
+    files: Mapping[str, Path]
+    """Files that it comes from, under any names."""
 
 
 class Reloader:
@@ -30,16 +50,15 @@ class Reloader:
     def __init__(
         self,
         settings: Settings,
-        load: Callable[[], Settings],
-        apply: Callable[[Settings], None],
-        files: Mapping[str, Path],
+        configuration: Configuration,
+        apply: Callable[[Settings], Awaitable[None]],
     ) -> None:
-        """``load`` raises ``ConfigError``; ``apply`` is given what differs in effect."""
+        """``apply`` gets the settings that are in effect now, if some of ``RELOADABLE`` changed."""
         self._settings = settings
-        self._load = load
+        self._load = configuration.load
         self._apply = apply
         self._wake = asyncio.Event()
-        self._watcher = Watcher(lambda: files, lambda _: self.reload())
+        self._watcher = Watcher(lambda: configuration.files, lambda _: self.reload())
         self._problems: list[str] = []
         self._restart_for: list[str] = []
 
@@ -79,7 +98,7 @@ class Reloader:
         if self._problems:
             logger.info("The configuration is in order again")
         self._problems = []
-        self._compare(settings)
+        await self._compare(settings)
 
     def _complain(self, problems: list[str]) -> None:
         if problems != self._problems:
@@ -89,14 +108,14 @@ class Reloader:
             )
         self._problems = problems
 
-    def _compare(self, settings: Settings) -> None:
+    async def _compare(self, settings: Settings) -> None:
         changed = set(_differences(self._settings, settings))
         if applicable := changed & RELOADABLE:
             self._settings = self._settings.model_copy(
                 update={name: getattr(settings, name) for name in applicable}
             )
             logger.info("The configuration changed: %s", _keys(applicable))
-            self._apply(self._settings)
+            await self._apply(self._settings)
         restart_for = _keys(changed - RELOADABLE)
         if restart_for and restart_for != self._restart_for:
             logger.warning(

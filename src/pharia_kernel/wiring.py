@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
 
 from pharia_kernel.config.inference import InferenceProvider
 from pharia_kernel.config.namespaces import NamespaceConfig, TeamOwnedNamespace
 from pharia_kernel.config.retrieval import DocumentIndex
 from pharia_kernel.config.settings import Settings
-from pharia_kernel.config.tools import McpServer
 from pharia_kernel.drivers.chunking import Chunker
 from pharia_kernel.drivers.inference.aleph_alpha import AlephAlphaDriver
 from pharia_kernel.drivers.inference.base import InferenceDriver
@@ -24,11 +22,6 @@ from pharia_kernel.drivers.tokenizers.catalogue import Tokenizers
 from pharia_kernel.drivers.tokenizers.configured import ConfiguredTokenizers, OpenAiTokenizers
 from pharia_kernel.drivers.tokenizers.provider import ProviderTokenizers
 from pharia_kernel.drivers.tokenizers.splitting import Splitters
-from pharia_kernel.drivers.tools.native import NATIVE_TOOLS
-from pharia_kernel.drivers.tools.toolbox import Toolbox
-
-if TYPE_CHECKING:
-    from pharia_kernel.drivers.tools.mcp import McpServers
 
 log = logging.getLogger("pharia_kernel.initialization")
 
@@ -167,45 +160,10 @@ def _embedding_provider(
     return suitable[name]
 
 
-# --- tools ----------------------------------------------------------------------------------------
+# --- namespaces -----------------------------------------------------------------------------------
 
 
-def mcp_servers(settings: Settings) -> McpServers | None:
-    """Configured, not started; none if no namespace has a server."""
-    configured = {name: mcp_servers_of(config) for name, config in settings.namespaces.items()}
-    if not any(configured.values()):
-        return None
-    # The SDK takes half a second to import, which most kernels need not wait for.
-    from pharia_kernel.drivers.tools.mcp import McpServerConfig, McpServers
-
-    mcp = McpServers()
-    for name, servers in configured.items():
-        mcp.configure(
-            name,
-            [
-                McpServerConfig(
-                    url=server.url,
-                    headers={
-                        key: value.get_secret_value() for key, value in server.headers.items()
-                    },
-                    token=server.token.get_secret_value() if server.token else None,
-                    timeout=server.timeout,
-                )
-                for server in servers
-            ],
-        )
-    return mcp
-
-
-def mcp_servers_of(config: NamespaceConfig) -> list[McpServer]:
-    return [] if isinstance(config, TeamOwnedNamespace) else config.mcp_servers
-
-
-def toolbox(settings: Settings, mcp: McpServers | None, builtin_namespace: str) -> Toolbox:
-    """Native tools of all namespaces, and what ``mcp`` has."""
-    box = Toolbox(mcp)
-    if settings.test_skills:
-        box.set_native(builtin_namespace, NATIVE_TOOLS)
-    for name, config in settings.namespaces.items():
-        box.set_native(name, [] if isinstance(config, TeamOwnedNamespace) else config.native_tools)
-    return box
+def chosen_elsewhere(config: NamespaceConfig | None) -> bool:
+    """Whether the namespace's description comes over HTTP, from somebody who may not reach
+    everything that the kernel can reach."""
+    return isinstance(config, TeamOwnedNamespace) and not config.config_url.startswith("file:")

@@ -23,7 +23,11 @@ drain-timeout = "0s"
 inference-url = "http://inference"
 document-index-url = "http://index"
 authorization-url = "http://iam"
+authorization-cache = "0s"
+authorization-grace = "5m"
 namespace-update-interval = "1m"
+namespace-fetch-timeout = "5s"
+unload-broken-namespaces = true
 test-skills = false
 validate-input = true
 pharia-ai-feature-set = "BETA"
@@ -48,8 +52,10 @@ use-pooling-allocator = false
 log-level = "info,pharia_kernel.http=debug"
 log-format = "json"
 otel-endpoint = "http://otel:4318"
+otel-protocol = "grpc"
 otel-sampling-ratio = 1
 otel-gen-ai-content-capture = true
+console-runs = 5
 
 default-inference-provider = "cloud"
 
@@ -80,6 +86,29 @@ embedding-model = "e5"
 qdrant-url = "http://qdrant"
 qdrant-api-key = "********"
 
+[outbound]
+allow = ["mcp.example.com", "*.internal", "10.1.0.0/16", "localhost:8080"]
+only-allowed = true
+block-private-addresses = true
+
+[api-keys.ci]
+hash = "sha256:00000000000000000000000000000000000000000000000000000000000000ff"
+permissions = ["run", "deploy"]
+namespaces = ["watch", "team"]
+expires = 2027-01-31
+
+[oidc]
+issuer = "https://login"
+audience = "kernel"
+algorithms = ["ES512"]
+jwks-url = "https://login/keys"
+clock-skew = "5s"
+permissions-claim = "scope"
+roles-claim = "realm_access.roles"
+roles.operator = { permissions = ["admin"] }
+roles.developer = { permissions = ["run"], namespaces = ["*"] }
+forward-token = true
+
 [tokenizers]
 llama-3 = "llama.json"
 gpt = "tiktoken:o200k_base"
@@ -100,6 +129,18 @@ skills = []
 registry = "ghcr.io"
 registry-user = "me"
 registry-password = "********"
+registry-ca-file = "ca.pem"
+registry-timeout = "5s"
+base-repository = "team/skills"
+
+[namespaces.local-registry]
+skills = []
+registry = "localhost:5000"
+registry-plain-http = true
+registry-docker-config = "default"
+signature-keys = ["team.pub"]
+signature-trust-root = "trusted_root.json"
+signature-identities = [{ issuer = "https://ci", subject-regex = "https://git/.*" }]
 
 [namespaces.team]
 config-url = "https://git/namespace.toml"
@@ -123,7 +164,6 @@ def test_defaults() -> None:
     assert settings.test_skills
     assert not settings.validate_input
     assert settings.log_filter.default == "info"
-    assert settings.not_yet_supported() == []
 
 
 def test_everything_can_be_set(load: Load) -> None:
@@ -204,6 +244,7 @@ def test_the_description_tells_the_sources(load: Load) -> None:
         'directory = "skills"  # env NAMESPACES__DEV__DIRECTORY',
         "mcp-servers = []  # default",
         'native-tools = ["add"]  # config.toml',
+        "# update-interval is not set  # default",
     ]
 
 
@@ -228,23 +269,28 @@ def test_paths_that_are_not_unicode(load: Load) -> None:
     assert tomllib.loads(described)["wasmtime-cache-dir"] == "/caf\\udce9"
 
 
-# --- not yet supported ---------------------------------------------------------------------------
+# --- traces --------------------------------------------------------------------------------------
 
 
-def test_what_is_not_supported_yet(load: Load) -> None:
-    toml = EVERYTHING.replace(
-        'directory = "skills"', 'directory = "skills"\nmcp-servers = ["http://mcp"]'
-    )
-    sentences = load(toml).not_yet_supported()
-    subjects = [sentence.split(" ", 1)[0] for sentence in sentences]
-    assert subjects == [
-        "`otel-endpoint`",
-        "`metrics-address`",
-        "`otel-sampling-ratio`",
-        "`otel-gen-ai-content-capture`",
-        "`namespaces.oci.registry`",
-        "`namespaces.team.config-url`",
-    ]
+@pytest.mark.parametrize(
+    ("settings", "protocol"),
+    [
+        ({}, "grpc"),
+        ({"OTEL_ENDPOINT": "collector:4317"}, "grpc"),
+        ({"OTEL_ENDPOINT": "http://collector:4318"}, "http/protobuf"),
+        ({"OTEL_ENDPOINT": "http://collector:4317", "OTEL_PROTOCOL": "grpc"}, "grpc"),
+    ],
+)
+def test_the_protocol_of_traces(load: Load, settings: dict[str, str], protocol: str) -> None:
+    assert load(**settings).otlp_protocol == protocol
+
+
+def test_traces_over_http_need_a_url(load: Load) -> None:
+    with pytest.raises(ConfigError, match=r"OTEL_ENDPOINT .* must be an http:// or https://"):
+        load(OTEL_ENDPOINT="collector:4317", OTEL_PROTOCOL="http/protobuf")
+
+
+# --- the documentation ---------------------------------------------------------------------------
 
 
 def test_the_example_in_the_documentation_works(tmp_path: Path) -> None:

@@ -157,6 +157,7 @@ def test_secrets_from_files(load: Load, tmp_path: Path) -> None:
     assert dev.config_access_token is not None
     assert dev.config_access_token.get_secret_value() == "sk-1"
     assert isinstance(dev.registry, config.OciRegistryConfig)
+    assert dev.registry.password
     assert dev.registry.password.get_secret_value() == "hunter2"
 
 

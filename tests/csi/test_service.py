@@ -25,10 +25,12 @@ from pharia_kernel.csi.types import (
     DocumentPath,
     ExplanationRequest,
     FinishReason,
+    Function,
     IndexPath,
     InvokeRequest,
     Message,
     MessageBegin,
+    NamedTool,
     SearchRequest,
     SelectLanguageRequest,
     TextOutput,
@@ -36,7 +38,13 @@ from pharia_kernel.csi.types import (
     Usage,
 )
 from pharia_kernel.drivers.tools.toolbox import Toolbox
-from pharia_kernel.errors import ModelNotFound, NotConfigured, NotFound, ToolFailed
+from pharia_kernel.errors import (
+    InvalidCsiRequest,
+    ModelNotFound,
+    NotConfigured,
+    NotFound,
+    ToolFailed,
+)
 
 CONTEXT = CallContext(namespace="playground")
 NOBODY = CsiService(None, Toolbox())
@@ -323,3 +331,75 @@ async def test_list_tools_of_a_namespace() -> None:
 async def test_list_tools_of_an_unknown_namespace_names_it() -> None:
     with pytest.raises(NotFound, match="playground"):
         await NOBODY.list_tools("playground", CONTEXT)
+
+
+# --- the tools that a skill may use ---------------------------------------------------------------
+
+ALLOWED = CallContext(namespace="playground", allowed_tools=frozenset({"add", "nonsense"}))
+
+
+async def test_other_tools_do_not_exist_for_the_skill() -> None:
+    service = CsiService(None, toolbox("add", "subtract"))
+    assert [tool.name for tool in await service.list_tools("playground", ALLOWED)] == ["add"]
+    requests = [invocation(name, a=3, b=2) for name in ("add", "subtract", "nonsense")]
+    seen: list[ToolEvent] = []
+    assert await service.invoke_tool("playground", requests, ALLOWED, seen.append) == [
+        [TextOutput("5")],
+        "Tool subtract not found on any server.",
+        "Tool nonsense not found on any server.",
+    ]
+    assert sorted(event.name for event in seen if event.error) == ["nonsense", "subtract"]
+
+
+async def offered(
+    tools: list[str] | None, context: CallContext, **params: Any
+) -> tuple[list[str] | None, ChatParams]:
+    """What a model is offered, alike for chats and streams."""
+    seen: list[ChatRequest] = []
+
+    class Listener(Backend):
+        async def chat(self, request: ChatRequest, *args: Any, **options: Any) -> ChatResponse:
+            seen.append(request)
+            return await super().chat(request, *args, **options)
+
+        def chat_stream(
+            self, request: ChatRequest, *args: Any, **options: Any
+        ) -> AsyncGenerator[ChatEvent, None]:
+            seen.append(request)
+            return super().chat_stream(request, *args, **options)
+
+    async def at_once(_: str) -> None:
+        pass
+
+    service = CsiService(Listener(at_once), toolbox("add", "subtract"))
+    functions = None if tools is None else [Function(name=name) for name in tools]
+    asked = ChatRequest("m", [], ChatParams(tools=functions, **params))
+    await service.chat([asked], context, split_reasoning=True)
+    stream = service.chat_stream(asked, context, split_reasoning=True)
+    assert [event async for event in stream]
+    (one, other) = seen
+    assert one == other
+    names = None if one.params.tools is None else [tool.name for tool in one.params.tools]
+    return names, one.params
+
+
+async def test_a_model_is_not_offered_what_the_skill_may_not_call() -> None:
+    tools = ["add", "subtract", "function-of-the-skill"]
+    assert (await offered(tools, CONTEXT))[0] == tools
+    assert (await offered(tools, ALLOWED))[0] == ["add", "function-of-the-skill"]
+    assert (await offered(None, ALLOWED))[0] is None
+
+
+async def test_a_model_that_is_offered_nothing_need_not_choose() -> None:
+    for choice in ("auto", "required"):
+        names, params = await offered(
+            ["subtract"], ALLOWED, tool_choice=choice, parallel_tool_calls=True
+        )
+        assert (names, params.tool_choice, params.parallel_tool_calls) == (None, None, None)
+
+
+async def test_a_choice_of_a_tool_that_does_not_exist_for_the_skill_is_refused() -> None:
+    with pytest.raises(InvalidCsiRequest, match="subtract"):
+        await offered(["add", "subtract"], ALLOWED, tool_choice=NamedTool("subtract"))
+    _, params = await offered(["add", "subtract"], ALLOWED, tool_choice=NamedTool("add"))
+    assert params.tool_choice == NamedTool("add")

@@ -134,7 +134,10 @@ async def test_the_detailed_listing_tells_what_serves(
     kernel: KernelProcess, components: dict[str, Path]
 ) -> None:
     wasm = components["greet_02"].read_bytes()
-    assert await kernel.detail("greet_02") == {
+    detail = await kernel.detail("greet_02")
+    assert detail
+    assert detail["last_check"] and detail["since"]
+    assert detail | {"last_check": None, "since": None} == {
         "path": "dev/greet_02",
         "status": "ready",
         "type": "programmable",
@@ -142,8 +145,23 @@ async def test_the_detailed_listing_tells_what_serves(
         "wit_version": "0.2.10",
         "digest": f"sha256:{hashlib.sha256(wasm).hexdigest()}",
         "size": len(wasm),
+        "sandboxed": True,
         "updating_to": None,
         "error": None,
+        "tag": "latest",
+        "manifest_digest": None,
+        "signed_by": None,
+        "generation": 1,
+        "state": "serving",
+        "since": None,
+        "settings": {
+            "run_timeout": None,
+            "memory_limit": None,
+            "max_runs": None,
+            "allowed_tools": None,
+        },
+        "last_check": None,
+        "next_attempt": None,
     }
 
 

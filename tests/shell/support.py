@@ -19,7 +19,14 @@ from pharia_kernel.errors import SkillNotFound
 from pharia_kernel.shell import create_app, serve
 from pharia_kernel.shell.auth import AllowAll, Authorizer
 from pharia_kernel.skills.paths import SkillPath
-from pharia_kernel.skills.types import Caller, SkillInfo, SkillMetadata, StreamEvent
+from pharia_kernel.skills.types import (
+    Caller,
+    NamespaceDetail,
+    NamespaceSummary,
+    SkillInfo,
+    SkillMetadata,
+    StreamEvent,
+)
 
 T = TypeVar("T")
 
@@ -53,6 +60,8 @@ class MemorySkills:
     tools_of: dict[str, builtins.list[dict[str, Any]]] = field(default_factory=dict)
     servers_of: dict[str, builtins.list[str]] = field(default_factory=dict)
     components: dict[str, dict[str, Any]] = field(default_factory=dict)
+    in_namespaces: dict[str, NamespaceDetail] = field(default_factory=dict)
+    refreshed: builtins.list[str] = field(default_factory=list)
     calls: builtins.list[tuple[SkillPath, bytes, Caller]] = field(default_factory=list)
 
     async def run(self, path: SkillPath, body: bytes, caller: Caller) -> bytes:
@@ -86,6 +95,19 @@ class MemorySkills:
 
     def mcp_servers(self, namespace: str) -> builtins.list[str] | None:
         return self.servers_of.get(namespace)
+
+    def namespaces(self) -> builtins.list[NamespaceSummary]:
+        return [
+            NamespaceSummary(**{f: getattr(detail, f) for f in NamespaceSummary.__struct_fields__})
+            for detail in self.in_namespaces.values()
+        ]
+
+    def namespace(self, name: str) -> NamespaceDetail | None:
+        return self.in_namespaces.get(name)
+
+    def refresh(self, namespace: str) -> bool:
+        self.refreshed.append(namespace)
+        return namespace in self.in_namespaces
 
     def readiness(self) -> dict[str, dict[str, Any]]:
         return self.components

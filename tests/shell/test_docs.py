@@ -14,6 +14,7 @@ from pharia_kernel import wit
 from pharia_kernel.skills.paths import SkillPath
 from pharia_kernel.skills.types import SkillKind, SkillMetadata
 from tests.shell.support import VERSION, MemorySkills
+from tests.shell.test_namespaces import DEV
 from tests.shell.test_resources import BROKEN, CHAT, GREET
 
 OPERATIONS = {
@@ -27,11 +28,17 @@ OPERATIONS = {
     ("/skill.wit", "get"): "get_skill_wit",
     ("/skills", "get"): "skills_unversioned",
     ("/v1/mcp_servers/{namespace}", "get"): "list_mcp_servers",
+    ("/v1/namespaces", "get"): "namespaces",
+    ("/v1/namespaces/{namespace}", "get"): "namespace",
+    ("/v1/namespaces/{namespace}/refresh", "post"): "refresh_namespace",
+    ("/v1/runs", "get"): "runs",
+    ("/v1/runs/{id}", "get"): "run",
     ("/v1/skills", "get"): "skills",
     ("/v1/skills/{namespace}/{name}/message-stream", "post"): "message_stream_skill",
     ("/v1/skills/{namespace}/{name}/metadata", "get"): "skill_metadata",
     ("/v1/skills/{namespace}/{name}/run", "post"): "run_skill",
     ("/v1/tools/{namespace}", "get"): "list_tools",
+    ("/v1/traces", "post"): "report_spans",
 }
 OPEN = {"landing_page", "api_docs", "health", "openapi_document", "ready", "get_skill_wit"}
 
@@ -165,6 +172,7 @@ async def test_answers_match_their_schemas(client: httpx.AsyncClient, skills: Me
     skills.tools_of["dev"] = [{"name": "add", "description": "", "input_schema": {}}]
     skills.servers_of["dev"] = ["http://localhost/mcp"]
     skills.components = {"engines": {"ready": True, "alive": 2}}
+    skills.in_namespaces["dev"] = DEV
     skills.descriptions["greet"] = SkillMetadata(None, None, SkillKind.FUNCTION, None, None)
     document = (await client.get("/openapi.json")).json()
     for method, url, path in [
@@ -177,6 +185,9 @@ async def test_answers_match_their_schemas(client: httpx.AsyncClient, skills: Me
         ("get", "/v1/tools/dev", "/v1/tools/{namespace}"),
         ("get", "/v1/tools/other", "/v1/tools/{namespace}"),
         ("get", "/v1/mcp_servers/dev", "/v1/mcp_servers/{namespace}"),
+        ("get", "/v1/namespaces", "/v1/namespaces"),
+        ("get", "/v1/namespaces/dev", "/v1/namespaces/{namespace}"),
+        ("post", "/v1/namespaces/dev/refresh", "/v1/namespaces/{namespace}/refresh"),
         ("get", "/cached_skills", "/cached_skills"),
         ("delete", "/cached_skills/dev/greet", "/cached_skills/{namespace}/{name}"),
         ("get", "/ready", "/ready"),

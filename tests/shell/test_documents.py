@@ -20,10 +20,11 @@ from pharia_kernel.documents_cli import app as cli
 from pharia_kernel.drivers.retrieval.local.index import LocalDocumentIndex
 from pharia_kernel.errors import UpstreamRejected
 from pharia_kernel.shell import document_paths, documents, problems
-from pharia_kernel.shell.auth import AllowAll, ApiToken
+from pharia_kernel.shell.auth import AllowAll, ApiToken, Authorizer, Authorizers, Guard
 from pharia_kernel.shell.documents import DocumentRoutes
 from pharia_kernel.shell.problems import Problems
 from tests.drivers.retrieval.support import WordEmbedders, opened, settled
+from tests.shell.auth.support import KEY, api_keys, bearer, settings
 from tests.shell.support import running
 
 CONFIG = {
@@ -43,7 +44,7 @@ DOCUMENT = f"{COLLECTION}/docs/printers%2Flaser%20jet%3F.md"
 SEARCH = f"{COLLECTION}/indexes/default/search"
 
 
-def app_of(index: LocalDocumentIndex) -> ASGIApp:
+def app_of(index: LocalDocumentIndex, auth: Authorizer | None = None) -> ASGIApp:
     handlers: Any = {
         HTTPException: problems.handle,
         RequestValidationError: problems.handle,
@@ -51,11 +52,16 @@ def app_of(index: LocalDocumentIndex) -> ASGIApp:
     resources = FastAPI(
         redirect_slashes=False, exception_handlers=handlers, middleware=[Middleware(Problems)]
     )
-    parts = DocumentRoutes(index, ApiToken(AllowAll()), 1 << 20, default_model="words")
+    parts = DocumentRoutes(index, ApiToken(), 1 << 20, default_model="words")
     resources.include_router(documents.router(parts))
 
+    guard = Guard(auth or AllowAll())
+
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await resources(document_paths.undecoded(scope) or scope, receive, send)
+        scope = document_paths.undecoded(scope) or scope
+        if scope["type"] == "http":
+            await guard.admit(scope, encoded=True)
+        await resources(scope, receive, send)
 
     return Problems(app)
 
@@ -299,3 +305,21 @@ async def test_what_is_missing_is_named(client: httpx.AsyncClient) -> None:
     result = await run(client, "status", "dev")
     assert result.exit_code == 2
     assert "slash" in result.output
+
+
+async def test_callers_see_only_their_namespaces(index: LocalDocumentIndex) -> None:
+    for namespace in ("team-a", "team-b", "Team A"):
+        await index.create_collection(namespace, "manuals")
+    keys = api_keys(a={"permissions": ["csi"], "namespaces": ["team-a"]})
+    app = app_of(index, Authorizers(settings(api_keys=keys)))
+    async with running(app) as client:
+        client.headers.update(bearer(KEY))
+        assert (await client.get("/namespaces")).json() == ["team-a"]
+        assert (await client.get("/collections/team-a")).json() == ["manuals"]
+        assert (await client.put("/collections/team-a/more")).status_code == 201
+        for path in ("team-b", "team%2Db", "Team%20A", "team-%2562", "nobody"):
+            answer = await client.get(f"/collections/{path}")
+            assert (answer.status_code, answer.json()["code"]) == (403, "insufficient_scope")
+        assert (await client.get("/%63ollections/team-%2562")).status_code == 403
+        assert (await client.delete("/collections/team-b/manuals")).status_code == 403
+    assert await index.collections("team-b") == ["manuals"]

@@ -12,8 +12,10 @@ from pharia_kernel.skills.types import (
     SkillInfo,
     SkillKind,
     SkillMetadata,
+    SkillSettings,
     SkillStatus,
     SkillType,
+    VersionState,
 )
 from tests.shell.support import MemorySkills
 
@@ -24,6 +26,11 @@ GREET = SkillInfo(
     wit_version="0.3.11",
     digest="sha256:00",
     size=48,
+    tag="stable",
+    generation=2,
+    state=VersionState.SERVING,
+    settings=SkillSettings(max_runs=3, allowed_tools=("add",)),
+    last_check=1760000000.5,
 )
 BROKEN = SkillInfo(
     path=SkillPath("dev", "broken"),
@@ -66,8 +73,23 @@ async def test_list_in_detail(client: httpx.AsyncClient, skills: MemorySkills) -
         "wit_version": "0.3.11",
         "digest": "sha256:00",
         "size": 48,
+        "sandboxed": True,
         "updating_to": None,
         "error": None,
+        "tag": "stable",
+        "manifest_digest": None,
+        "signed_by": None,
+        "generation": 2,
+        "state": "serving",
+        "since": None,
+        "settings": {
+            "run_timeout": None,
+            "memory_limit": None,
+            "max_runs": 3,
+            "allowed_tools": ["add"],
+        },
+        "last_check": 1760000000.5,
+        "next_attempt": None,
     }
     assert broken["error"]["code"] == "compile_failed"
 

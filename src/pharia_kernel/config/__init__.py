@@ -3,15 +3,14 @@
 from pharia_kernel.config.loading import load
 from pharia_kernel.config.namespaces import (
     ChatSkillEntry,
-    FileRegistryConfig,
     InPlaceNamespace,
     NamespaceConfig,
-    OciRegistryConfig,
     SkillEntry,
     TeamOwnedNamespace,
     WatchNamespace,
 )
 from pharia_kernel.config.problems import ConfigError, Problem
+from pharia_kernel.config.registries import FileRegistryConfig, OciRegistryConfig
 from pharia_kernel.config.settings import OpenAiInference, Settings
 from pharia_kernel.config.values import Address, LogFilter
 

@@ -11,12 +11,15 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from pharia_kernel.config.authorization import ApiKey, Oidc, OidcRole
 from pharia_kernel.config.describe import toml_value
 from pharia_kernel.config.inference import InferenceProvider, ModelRoute
-from pharia_kernel.config.namespaces import HIDDEN, NAMESPACE_KEYS, ChatSkillEntry
-from pharia_kernel.config.problems import ConfigError, Problem
+from pharia_kernel.config.namespaces import CHAT_KEYS, NAMESPACE_KEYS, SKILL_KEYS
+from pharia_kernel.config.outbound import Outbound
+from pharia_kernel.config.problems import ConfigError, Location, Problem, expectation, visible
 from pharia_kernel.config.retrieval import DocumentIndex
 from pharia_kernel.config.settings import OpenAiInference, Settings, default_cache_dir
+from pharia_kernel.config.signatures import IDENTITY_KEYS
 from pharia_kernel.config.sources import (
     Given,
     KeyPath,
@@ -28,28 +31,18 @@ from pharia_kernel.config.sources import (
 )
 from pharia_kernel.config.values import MASK, EnvText, Table, without_credentials
 
-Location = tuple[str | int, ...]
-
 _TOP_LEVEL_KEYS = [str(field.alias) for field in Settings.model_fields.values()]
 _TABLE_MODELS: dict[str | int, type[Table]] = {
     "openai-inference": OpenAiInference,
     "inference-providers": InferenceProvider,
     "inference-models": ModelRoute,
     "document-index": DocumentIndex,
+    "api-keys": ApiKey,
+    "oidc": Oidc,
+    "outbound": Outbound,
 }
 _CACHE_DIR = ("wasmtime-cache-dir",)
 _LONGEST_VALUE = 200
-_EXPECTED = {
-    "bool_parsing": "true or false",
-    "bool_type": "true or false",
-    "dict_type": "a table",
-    "int_from_float": "a whole number",
-    "int_parsing": "a whole number",
-    "int_type": "a whole number",
-    "list_type": "a list",
-    "model_type": "a table",
-    "string_type": "a string",
-}
 
 
 def load(
@@ -104,7 +97,7 @@ def _tree(layer: Layer) -> dict[str, Any]:
 def _problem(error: ErrorDetails, layer: Layer) -> Problem:
     context = error.get("ctx", {})
     at: Location = context.get("at", ())
-    location = (*_visible(error["loc"]), *at)
+    location = (*visible(error["loc"]), *at)
     key, source, given = _where(location, layer)
     match error["type"]:
         case "missing":
@@ -113,16 +106,7 @@ def _problem(error: ErrorDetails, layer: Layer) -> Problem:
             return _unknown_key(location, key, source, given)
         case "refused":
             return Problem(key, source, str(context["why"]))
-    return Problem(key, source, _expectation(error), _shown(location, error["input"], at))
-
-
-def _visible(location: Location) -> Location:
-    """The location without the parts that pydantic and our own grouping put in."""
-    return tuple(
-        part
-        for part in location
-        if isinstance(part, int) or not (part == "[key]" or part.startswith(HIDDEN))
-    )
+    return Problem(key, source, expectation(error), _shown(location, error["input"], at))
 
 
 def _where(location: Location, layer: Layer) -> tuple[str, str, Given | None]:
@@ -151,7 +135,7 @@ def _unknown_key(location: Location, key: str, source: str, given: Given | None)
     known = _known_keys(location)
     name = str(location[-1])
     if name in known:  # of a skill entry, the only table where a key can belong to another form
-        chat_only = name in ChatSkillEntry.model_fields
+        chat_only = name in CHAT_KEYS
         why = 'only for skills of type = "chat"' if chat_only else 'not for skills of type = "chat"'
         return Problem(key, source, f"is {why}")
     close = difflib.get_close_matches(name.lower().replace("_", "-"), known, n=1)
@@ -167,30 +151,18 @@ def _unknown_key(location: Location, key: str, source: str, given: Given | None)
 def _known_keys(location: Location) -> list[str]:
     if len(location) == 1:
         return _TOP_LEVEL_KEYS
-    if location[0] in _TABLE_MODELS:
+    if location[:2] == ("oidc", "roles"):
+        keys = [str(field.alias) for field in OidcRole.model_fields.values()]
+    elif location[0] in _TABLE_MODELS:
         keys = [str(field.alias) for field in _TABLE_MODELS[location[0]].model_fields.values()]
     elif len(location) == 3:
         keys = list(NAMESPACE_KEYS)
+    elif location[2] == "signature-identities":
+        return list(IDENTITY_KEYS)
     else:
-        return ["name", "tag", *ChatSkillEntry.model_fields]
+        return list(dict.fromkeys((*SKILL_KEYS, *CHAT_KEYS)))
     parent = _texts(location[:-1])
     return [*keys, *(f"{key}-file" for key in keys if is_secret((*parent, key)))]
-
-
-def _expectation(error: ErrorDetails) -> str:
-    context = error.get("ctx", {})
-    match error["type"]:
-        case "expected":
-            what = context["what"]
-        case "greater_than":
-            what = f"more than {context['gt']}"
-        case "greater_than_equal":
-            what = f"at least {context['ge']}"
-        case "literal_error":
-            what = context["expected"]
-        case kind:
-            what = _EXPECTED.get(kind) or error["msg"].removeprefix("Input should be ")
-    return f"expected {what}"
 
 
 def _shown(location: Location, value: Any, at: Location) -> str | None:

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, PrivateAttr, model_validator
 
+from pharia_kernel.config.authorization import ApiKey, Oidc
 from pharia_kernel.config.describe import describe
 from pharia_kernel.config.inference import InferenceProvider, Route
-from pharia_kernel.config.namespaces import (
-    InPlaceNamespace,
-    NamespaceConfig,
-    NamespaceName,
-    OciRegistryConfig,
-    TeamOwnedNamespace,
-)
+from pharia_kernel.config.namespaces import NamespaceConfig, NamespaceName
+from pharia_kernel.config.outbound import Outbound
 from pharia_kernel.config.retrieval import DocumentIndex
 from pharia_kernel.config.sources import KeyPath, Origin
 from pharia_kernel.config.values import (
@@ -75,6 +71,7 @@ def _no_provider(name: str, known: list[str]) -> str:
     return f"there is no inference provider `{name}`; known are: {', '.join(known) or 'none'}"
 
 
+OtlpProtocol = Literal["grpc", "http/protobuf"]
 ProviderName = NamespaceName
 """The same rule: lower case, digits, single hyphens."""
 
@@ -132,11 +129,25 @@ class Settings(Table):
     document_index_url: HttpUrl | None = None
     """A Document Index API elsewhere; wins over ``document_index``."""
     document_index: DocumentIndex | None = None
+
+    # --- authorization ---
     authorization_url: HttpUrl | None = None
+    authorization_cache: DurationOrZero = 30.0
+    """How long the authorization service need not be asked again about a token."""
+    authorization_grace: DurationOrZero = 60.0
+    """How much longer an accepted token stays so while the service cannot be asked."""
+    api_keys: dict[NamespaceName, ApiKey] = Field(default_factory=dict)
+    oidc: Oidc | None = None
 
     # --- skills ---
+    outbound: Outbound = Field(default_factory=Outbound)
+    """For URLs in descriptions that are fetched over HTTP."""
     namespaces: dict[NamespaceName, NamespaceConfig] = Field(default_factory=dict)
     namespace_update_interval: Duration = 10.0
+    namespace_fetch_timeout: Duration = 10.0
+    """For the descriptions of namespaces at http(s) URLs."""
+    unload_broken_namespaces: bool = False
+    """As the original did: a wrong description takes the namespace's skills away."""
     test_skills: bool = True
     """Serve the built-in skills and tools of the namespace ``test-beta``."""
     validate_input: bool = False
@@ -174,8 +185,12 @@ class Settings(Table):
     log_level: LogLevel = "info"
     log_format: Literal["auto", "text", "json"] = "auto"
     otel_endpoint: OtlpEndpoint | None = None
+    otel_protocol: OtlpProtocol | None = None
+    """None: gRPC, or HTTP if the endpoint is a URL."""
     otel_sampling_ratio: Ratio = 0.1
     otel_gen_ai_content_capture: bool = False
+    console_runs: Annotated[WholeNumber, Field(ge=0)] = 200
+    """Runs that are kept in memory for the console; 0: none."""
 
     _provenance: Provenance = PrivateAttr(default_factory=Provenance)
 
@@ -192,6 +207,21 @@ class Settings(Table):
     @property
     def log_filter(self) -> LogFilter:
         return parse_log_level(self.log_level)
+
+    @property
+    def otlp_protocol(self) -> OtlpProtocol:
+        """How traces are sent: as told, or as the endpoint is written."""
+        if self.otel_protocol is not None:
+            return self.otel_protocol
+        is_url = "://" in (self.otel_endpoint or "")
+        return "http/protobuf" if is_url else "grpc"
+
+    @model_validator(mode="after")
+    def _check_otlp(self) -> Self:
+        is_url = self.otel_endpoint is None or "://" in self.otel_endpoint
+        if self.otlp_protocol == "http/protobuf" and not is_url:
+            raise refused("must be an http:// or https:// URL for http/protobuf", "otel-endpoint")
+        return self
 
     @model_validator(mode="after")
     def _check_providers(self) -> Self:
@@ -219,30 +249,3 @@ class Settings(Table):
     def describe(self) -> str:
         """The effective configuration as TOML, secrets masked, with the source of each key."""
         return describe(self.model_dump(mode="json", by_alias=True), self._provenance.origins)
-
-    def not_yet_supported(self) -> list[str]:
-        """A sentence for each setting that is checked but not acted on in this version."""
-        return [*self._inert_settings(), *self._inert_namespaces()]
-
-    def _inert_settings(self) -> Iterator[str]:
-        if self.otel_endpoint is not None:
-            yield _inert("otel_endpoint")
-        for name in ("metrics_address", "otel_sampling_ratio", "otel_gen_ai_content_capture"):
-            if getattr(self, name) != type(self).model_fields[name].default:
-                yield _inert(name)
-
-    def _inert_namespaces(self) -> Iterator[str]:
-        for name, namespace in self.namespaces.items():
-            where = f"namespaces.{name}"
-            if isinstance(namespace, TeamOwnedNamespace):
-                yield f"`{where}.config-url` is not supported yet: the namespace serves no skills."
-                continue
-            if isinstance(namespace, InPlaceNamespace) and isinstance(
-                namespace.registry, OciRegistryConfig
-            ):
-                yield f"`{where}.registry` is not supported yet: its skills are not found."
-
-
-def _inert(name: str) -> str:
-    alias = Settings.model_fields[name].alias
-    return f"`{alias}` is not supported yet: it has no effect."

@@ -30,6 +30,9 @@ TABLES = {
     "inference-models": 2,
     "tokenizers": 2,
     "document-index": 2,
+    "api-keys": 3,
+    "oidc": 2,
+    "outbound": 2,
     "namespaces": 3,
 }
 """Length of a key's path inside the tables; everything else is a key on the top level."""

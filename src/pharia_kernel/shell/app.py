@@ -16,17 +16,21 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from pharia_kernel.csi.api import Csi
 from pharia_kernel.shell import (
     cache,
+    console,
     docs,
     document_paths,
     health,
+    namespaces,
     openapi,
     problems,
+    runs_history,
     skills,
     tools,
 )
-from pharia_kernel.shell.auth import ApiToken, Authorizer
+from pharia_kernel.shell.auth import ApiToken, Authorizer, Guard
 from pharia_kernel.shell.csi import CsiCalls
 from pharia_kernel.shell.csi import docs as csi_docs
+from pharia_kernel.shell.exchange import Observed
 from pharia_kernel.shell.problems import Problems
 from pharia_kernel.shell.runs import Runs
 from pharia_kernel.shell.settings import ShellSettings
@@ -52,22 +56,23 @@ def create_app(
     ``documents`` makes the routes of the built-in document index, if there is one.
     """
     hot: list[Runs | CsiCalls] = [
-        Runs(skills, auth, settings.max_body_size),
-        CsiCalls(csi, auth, settings.max_body_size, settings.run_timeout),
+        Runs(skills, settings.max_body_size),
+        CsiCalls(csi, settings.max_body_size, settings.run_timeout),
     ]
-    resources = _resources(skills, auth, version, documents)
+    resources = _resources(skills, version, documents)
     app: ASGIApp = GZipMiddleware(
-        Problems(_Routes(hot, resources)),
+        Problems(_Routes(Guard(auth), hot, resources)),
         minimum_size=_COMPRESS_FROM,
         compresslevel=_COMPRESSION_LEVEL,
     )
-    return _with_cors(app, settings) if settings.cors_allow_origins else app
+    return Observed(_with_cors(app, settings) if settings.cors_allow_origins else app)
 
 
 class _Routes:
-    """The hot routes directly, everything else through FastAPI."""
+    """The hot routes directly, everything else through FastAPI; all of them behind the guard."""
 
-    def __init__(self, hot: Sequence[Runs | CsiCalls], resources: FastAPI) -> None:
+    def __init__(self, guard: Guard, hot: Sequence[Runs | CsiCalls], resources: FastAPI) -> None:
+        self._guard = guard
         self._hot = hot
         self._resources = resources
 
@@ -76,11 +81,13 @@ class _Routes:
             await self._resources(scope, receive, send)
             return
         if document_scope := document_paths.undecoded(scope):
+            await self._guard.admit(document_scope, encoded=True)
             await self._resources(document_scope, receive, send)
             return
         if b"%2f" in scope.get("raw_path", b"").lower():
             # Decoded it would pass for a separator, but no name contains one.
             raise HTTPException(404)
+        await self._guard.admit(scope)
         for app in self._hot:
             if app.answers(scope["path"]):
                 await app(scope, receive, send)
@@ -93,7 +100,6 @@ class _Routes:
 
 def _resources(
     skills_layer: Skills,
-    auth: Authorizer,
     version: str,
     documents: Callable[[ApiToken], APIRouter] | None,
 ) -> FastAPI:
@@ -113,11 +119,14 @@ def _resources(
     def document() -> dict[str, Any]:
         return openapi.document(app, csi_docs.paths(), csi_docs.schemas())
 
-    token = ApiToken(auth)
+    token = ApiToken()
     app.include_router(skills.router(skills_layer, token))
     app.include_router(tools.router(skills_layer, token))
+    app.include_router(namespaces.router(skills_layer, token))
     app.include_router(cache.router(skills_layer, token))
     app.include_router(health.router(skills_layer))
+    app.include_router(runs_history.router(token))
+    app.include_router(console.router())
     if documents:
         app.include_router(documents(token))
     app.include_router(docs.router(document))
@@ -131,7 +140,7 @@ def _with_cors(app: ASGIApp, settings: ShellSettings) -> ASGIApp:
         allow_origins=settings.cors_allow_origins,
         allow_methods=["GET", "HEAD", "POST", "PUT", "DELETE"],
         allow_headers=["*"],
-        expose_headers=["Preference-Applied", "Retry-After", "WWW-Authenticate"],
+        expose_headers=["Preference-Applied", "Retry-After", "WWW-Authenticate", "traceparent"],
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Security
 from starlette.responses import Response
 
-from pharia_kernel.shell.auth import ApiToken
+from pharia_kernel.shell.auth import ApiToken, Asking, Permission
 from pharia_kernel.shell.openapi import (
     NamespaceParameter,
     SkillNameParameter,
@@ -32,9 +32,15 @@ def router(skills: Skills, token: ApiToken) -> APIRouter:
             **problem_answers(401, 403),
         },
     )
-    async def cached_skills() -> Response:
+    async def cached_skills(asking: Asking) -> Response:
         """The skills that can run at once, without being loaded first."""
-        return json_response([str(path) for path in skills.cached()])
+        return json_response(
+            [
+                str(path)
+                for path in skills.cached()
+                if asking.may(path.namespace, Permission.RUN, Permission.DEPLOY)
+            ]
+        )
 
     @routes.delete(
         "/cached_skills/{namespace}/{name}",

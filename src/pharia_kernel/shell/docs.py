@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from pydantic import WithJsonSchema
 from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse, HTMLResponse, PlainTextResponse, Response
@@ -20,6 +20,7 @@ from swagger_ui_bundle import swagger_ui_path
 
 from pharia_kernel import wit
 from pharia_kernel.errors import NotFound
+from pharia_kernel.shell import console
 from pharia_kernel.shell.openapi import problem_answers, text_answer
 
 _PAGES = files(__package__) / "pages"
@@ -51,9 +52,13 @@ def router(document: Callable[[], dict[str, Any]]) -> APIRouter:
     encoded = cache(lambda: msgspec.json.encode(document()))
 
     @routes.get("/", operation_id="landing_page", response_class=HTMLResponse)
-    async def landing_page() -> Response:
-        """Where to go from here."""
-        return _page("index.html")
+    async def landing_page(request: Request) -> Response:
+        """The console for browsers; for other clients, where to go from here."""
+        if console.wanted(request):
+            return console.page(request)
+        answer = _page("index.html")
+        answer.headers["Vary"] = "Accept"
+        return answer
 
     @routes.get("/api-docs", operation_id="api_docs", response_class=HTMLResponse)
     async def api_docs() -> Response:

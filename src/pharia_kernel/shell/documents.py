@@ -30,7 +30,7 @@ from pharia_kernel.drivers.retrieval.local.types import (
     TextItem,
 )
 from pharia_kernel.errors import InvalidCsiRequest
-from pharia_kernel.shell.auth import ApiToken
+from pharia_kernel.shell.auth import ApiToken, Asking, Permission
 from pharia_kernel.shell.body import read_json
 from pharia_kernel.shell.openapi import json_response, problem_answers
 from pharia_kernel.skills.types import Caller
@@ -116,9 +116,10 @@ def router(parts: DocumentRoutes) -> APIRouter:
 
 def _add_collections(routes: APIRouter, index: LocalDocumentIndex) -> None:
     @routes.get("/namespaces", **_answers("list_document_namespaces", ["dev"]))
-    async def namespaces() -> Response:
+    async def namespaces(asking: Asking) -> Response:
         """The namespaces that have collections or indexes."""
-        return json_response(await index.namespaces())
+        found = await index.namespaces()
+        return json_response([name for name in found if asking.may(name, Permission.CSI)])
 
     @routes.get("/collections/{namespace}", **_answers("list_collections", ["manuals"]))
     async def collections(namespace: _Namespace) -> Response:

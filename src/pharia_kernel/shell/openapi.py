@@ -15,7 +15,13 @@ from starlette.responses import Response
 from pharia_kernel.errors import Fixer
 from pharia_kernel.shell.problems import MEDIA_TYPE as PROBLEM
 from pharia_kernel.skills.paths import NAMESPACE_MAX_LENGTH, NAMESPACE_PATTERN
-from pharia_kernel.skills.types import SkillKind, SkillStatus, SkillType
+from pharia_kernel.skills.types import (
+    NamespaceState,
+    SkillKind,
+    SkillStatus,
+    SkillType,
+    VersionState,
+)
 
 TITLE = "pharia-kernel"
 _VERSION = "3.0.3"
@@ -56,7 +62,7 @@ SkillNameParameter = Annotated[
 
 _PROBLEMS = {
     400: "The request is wrong, or the skill rejects its input or fails on it.",
-    401: "A bearer token is missing.",
+    401: "The bearer token is missing or invalid.",
     403: "The bearer token does not allow this.",
     404: "There is no such skill, namespace or version.",
     409: "The skill is of the other kind: use `/message-stream` instead of `/run`, or the reverse.",
@@ -72,8 +78,8 @@ _PROBLEMS = {
 _RUN_PROBLEMS = tuple(_PROBLEMS)
 
 
-def json_response(value: Any) -> Response:
-    return Response(msgspec.json.encode(value), media_type="application/json")
+def json_response(value: Any, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(value), status, media_type="application/json")
 
 
 def json_answer(description: str, schema: str, example: Any) -> dict[str, Any]:
@@ -201,7 +207,9 @@ def _schemas() -> dict[str, Any]:
         },
         "SkillPath": _text("`namespace/name`", example="dev/greet"),
         "SkillPathList": _list_of(ref("SkillPath")),
-        "SkillInfo": _skill_info(),
+        "SkillInfo": _object(**_skill_info()),
+        "SkillDetail": _object(**_skill_info(), history=_list_of(ref("VersionRecord"))),
+        "VersionRecord": _version_record(),
         "SkillListing": {"oneOf": [ref("SkillPathList"), _list_of(ref("SkillInfo"))]},
         "SkillMetadata": _skill_metadata(),
         "Tool": _object(
@@ -211,6 +219,18 @@ def _schemas() -> dict[str, Any]:
         ),
         "ToolList": _list_of(ref("Tool")),
         "McpServerList": _list_of(_text(format="uri")),
+        "NamespaceSummary": _object(**_namespace_summary()),
+        "NamespaceList": _list_of(ref("NamespaceSummary")),
+        "NamespaceDetail": _object(
+            **_namespace_summary(),
+            skills=_list_of(ref("SkillDetail")),
+            tools=ref("ToolList"),
+            mcp_servers=ref("McpServerList"),
+        ),
+        "RunList": _list_of(_object(**_run_summary())),
+        "RunDetail": _run_detail(),
+        "TracesAnswer": {"type": "object", "description": "`ExportTraceServiceResponse` of OTLP."},
+        "RefreshAnswer": {"type": "string"},
         "CacheAnswer": {"type": "string"},
         "Readiness": _readiness(),
         "Problem": _problem(),
@@ -218,21 +238,150 @@ def _schemas() -> dict[str, Any]:
 
 
 def _skill_info() -> dict[str, Any]:
-    return _object(
-        path=ref("SkillPath"),
-        status=_text(enum=list(SkillStatus)),
-        type=_text("What the namespace says that it is.", enum=list(SkillType)),
-        kind=_text("How it is run.", nullable=True, enum=[*SkillKind, None]),
-        wit_version=_text("Version of `pharia:skill` that it is built for.", nullable=True),
-        digest=_text("SHA-256 of the component that serves.", nullable=True),
-        size={"type": "integer", "nullable": True, "description": "Bytes of that component."},
-        updating_to=_text("Digest of the component that is being prepared.", nullable=True),
-        error={
-            "type": "object",
+    return {
+        "path": ref("SkillPath"),
+        "status": _text(enum=list(SkillStatus)),
+        "type": _text("What the namespace says that it is.", enum=list(SkillType)),
+        "kind": _text("How it is run.", nullable=True, enum=[*SkillKind, None]),
+        "wit_version": _text("Version of `pharia:skill` that it is built for.", nullable=True),
+        "digest": _text("SHA-256 of the component that serves.", nullable=True),
+        "size": {"type": "integer", "nullable": True, "description": "Bytes of that component."},
+        "sandboxed": {
+            "type": "boolean",
+            "description": "False for a source that is served in development mode.",
+        },
+        "updating_to": _text("Digest of the component that is being prepared.", nullable=True),
+        "error": _problem_object("Says why the newest component cannot serve."),
+        "tag": _text("As configured.", nullable=True),
+        "manifest_digest": _text("Of the serving artifact, in OCI registries.", nullable=True),
+        "signed_by": _text("Who signed the serving artifact.", nullable=True),
+        "generation": {
+            "type": "integer",
             "nullable": True,
-            "description": "Problem object that says why the newest component cannot serve.",
+            "description": "Grows whenever the skill is configured anew or evicted.",
+        },
+        "state": _text("Of the newest version.", nullable=True, enum=[*VersionState, None]),
+        "since": _time("When the newest version got into its state."),
+        "settings": _skill_settings() | {"nullable": True},
+        "last_check": _time("When the registry last told what it has."),
+        "next_attempt": _time("When what failed is tried again by itself."),
+    }
+
+
+def _skill_settings() -> dict[str, Any]:
+    limits = "; without it, the kernel's limit holds."
+    return _object(
+        run_timeout={"type": "number", "nullable": True, "description": f"Seconds{limits}"},
+        memory_limit={"type": "integer", "nullable": True, "description": f"Bytes{limits}"},
+        max_runs={"type": "integer", "nullable": True, "description": f"Runs at once{limits}"},
+        allowed_tools={
+            **_list_of(_text()),
+            "nullable": True,
+            "description": "The tools that exist for the skill; without it, all of the namespace.",
         },
     )
+
+
+def _version_record() -> dict[str, Any]:
+    return _object(
+        digest=_text("SHA-256 of the component."),
+        manifest_digest=_text("Of the artifact, in OCI registries.", nullable=True),
+        tag=_text("As configured when it was found."),
+        generation={"type": "integer", "description": "Of the skill when it was found."},
+        state=_text("How far it has come.", enum=list(VersionState)),
+        since=_time("When it got into this state."),
+        found=_time("When the registry told of it."),
+        seconds={
+            "type": "object",
+            "additionalProperties": {"type": "number"},
+            "description": "How long it took to get into each state that it has passed.",
+        },
+        cached={"type": "boolean", "description": "Nothing had to be pulled or compiled."},
+        signed_by=_text("Who signed it.", nullable=True),
+        attempts={"type": "integer", "description": "How often in a row it was tried."},
+        failed_at=_text(
+            "The state that it could not get into.", nullable=True, enum=[*VersionState, None]
+        ),
+        error=_problem_object("Says why it failed."),
+    )
+
+
+def _namespace_summary() -> dict[str, Any]:
+    return {
+        "name": ref("Namespace"),
+        "state": _text("How its description is doing.", enum=list(NamespaceState)),
+        "form": _text("The key that tells its form.", enum=["directory", "skills", "config-url"]),
+        "source": _text("Where its description is."),
+        "generation": {"type": "integer", "description": "Grows with every new description."},
+        "last_attempt": _time("When the description was last read, or was to be."),
+        "last_success": _time("When it was last read."),
+        "next_attempt": _time("When it is read again by itself."),
+        "error": _problem_object(
+            "Says why it can't be read or used; has `line` and `column` where they are known."
+        ),
+        "warnings": _list_of(_text()),
+        "skill_states": _object(**{status: {"type": "integer"} for status in SkillStatus}),
+    }
+
+
+def _run_summary() -> dict[str, Any]:
+    return {
+        "id": _text("As in log lines and problem objects."),
+        "namespace": ref("Namespace"),
+        "skill": ref("SkillPath"),
+        "trace_id": _text("None if the request had no trace.", nullable=True),
+        "began": _time("When it began."),
+        "seconds": _seconds("until its end"),
+        "outcome": _text("`ok`, `cancelled`, or the code of the error.", nullable=True),
+        "error": _problem_object("Without what the run was given."),
+        "tokens": _object(input={"type": "integer"}, output={"type": "integer"}),
+    }
+
+
+def _run_detail() -> dict[str, Any]:
+    attributes = {"type": "object", "additionalProperties": True}
+    timed = {"began": _time("When it began."), "seconds": _seconds("that it took")}
+    span = _object(
+        span_id=_text(),
+        parent_id=_text(nullable=True),
+        name=_text(),
+        kind=_text("As OpenTelemetry has them, in lower case."),
+        service=_text("Who reports it."),
+        **timed,
+        failed={"type": "boolean"},
+        status=_text("Says why it failed.", nullable=True),
+        attributes=attributes,
+        events=_list_of(_object(name=_text(), time=_time("When."), attributes=attributes)),
+    )
+    log = _object(time=_time("When."), channel=_text(), text=_text())
+    call = _object(
+        name=_text(),
+        **timed,
+        error=_text("What kind of error.", nullable=True),
+        arguments=_text("JSON.", nullable=True),
+        result=_text("JSON.", nullable=True),
+    )
+    return _object(
+        **_run_summary(),
+        spans=_list_of(span),
+        dropped_spans={"type": "integer"},
+        logs=_list_of(log),
+        dropped_logs={"type": "integer"},
+        tool_calls=_list_of(call),
+    )
+
+
+def _seconds(what: str) -> dict[str, Any]:
+    return {"type": "number", "nullable": True, "description": f"Time {what}; none: it goes on."}
+
+
+def _problem_object(description: str) -> dict[str, Any]:
+    return {"type": "object", "nullable": True, "description": f"Problem object. {description}"}
+
+
+def _time(description: str) -> dict[str, Any]:
+    text = f"{description} Seconds since 1970."
+    return {"type": "number", "nullable": True, "description": text}
 
 
 def _skill_metadata() -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import re
 from typing import Any
 
 import msgspec
@@ -16,11 +17,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pharia_kernel.errors import (
     BadRequest,
+    InsufficientScope,
+    InvalidToken,
     KernelError,
     MethodNotAllowed,
     NotFound,
     ShuttingDown,
 )
+from pharia_kernel.shell.exchange import note_error
 from pharia_kernel.shell.trace import trace_id
 
 MEDIA_TYPE = "application/problem+json"
@@ -88,6 +92,7 @@ def shutting_down() -> ShuttingDown:
 
 
 def _object(error: KernelError, scope: Scope) -> dict[str, Any]:
+    note_error(scope, error)
     trace = trace_id(scope)
     return error.problem() | ({"trace_id": trace} if trace else {})
 
@@ -118,14 +123,30 @@ def _path(scope: Scope) -> str:
     return path if len(path) <= _LONGEST_PATH else f"{path[:_LONGEST_PATH]}…"
 
 
+def _challenge(error: KernelError) -> str | None:
+    """What RFC 6750, section 3, has clients told about their token."""
+    match error:
+        case InvalidToken():
+            return f'Bearer error="invalid_token", error_description="{_quotable(error.detail)}"'
+        case InsufficientScope():
+            scope = _quotable(error.extra["required"])
+            return f'Bearer error="insufficient_scope", scope="{scope}"'
+    return "Bearer" if error.status == 401 else None
+
+
+def _quotable(text: str) -> str:
+    """Only the characters that the parameters of a challenge may have."""
+    return re.sub(r'[^\x20-\x7e]|["\\]', "'", text)
+
+
 def _headers(error: KernelError, cause: Exception) -> dict[str, str]:
     headers: dict[str, str] = {}
     if isinstance(cause, HTTPException):
         headers.update(cause.headers or {})
         if headers.get("Allow") == "GET":
             headers["Allow"] = "GET, HEAD"  # the shell answers HEAD wherever it answers GET
-    if error.status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
+    if challenge := _challenge(error):
+        headers["WWW-Authenticate"] = challenge
     if error.retry_after is not None:
         headers["Retry-After"] = str(math.ceil(error.retry_after))
     return headers

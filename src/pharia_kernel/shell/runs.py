@@ -11,12 +11,11 @@ import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from pharia_kernel.errors import BadRequest
 from pharia_kernel.shell import sse
-from pharia_kernel.shell.auth import Authorizer, caller_of
+from pharia_kernel.shell.auth import principal_of
 from pharia_kernel.shell.body import read_json
 from pharia_kernel.shell.disconnect import CancelledOnDisconnect
 from pharia_kernel.shell.problems import problem, shutting_down
@@ -32,9 +31,8 @@ _STREAM_START = {"type": "http.response.start", "status": 200, "headers": sse.HE
 class Runs:
     """ASGI application for the paths that it ``answers``."""
 
-    def __init__(self, skills: Skills, authorizer: Authorizer, max_body_size: int) -> None:
+    def __init__(self, skills: Skills, max_body_size: int) -> None:
         self._skills = skills
-        self._authorizer = authorizer
         self._max_body_size = max_body_size
 
     @staticmethod
@@ -44,13 +42,9 @@ class Runs:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         route = _ROUTE.fullmatch(scope["path"])
         assert route is not None
-        if scope["method"] != "POST":
-            raise HTTPException(405, headers={"Allow": "POST"})
-        headers = dict(scope["headers"])
-        caller = caller_of(headers)
-        await self._authorizer.check(caller)
+        caller = principal_of(scope).caller
         path = _skill_path(route[1], route[2])
-        body = await read_json(headers, receive, self._max_body_size)
+        body = await read_json(dict(scope["headers"]), receive, self._max_body_size)
         if route[3] == "run":
             await self._run(path, body, caller, receive, send)
         else:

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Security
 from pydantic import WithJsonSchema
 from starlette.responses import Response
 
-from pharia_kernel.shell.auth import ApiToken
+from pharia_kernel.shell.auth import ApiToken, Asking, Permission
 from pharia_kernel.shell.openapi import (
     NamespaceParameter,
     SkillNameParameter,
@@ -60,10 +60,17 @@ def router(skills: Skills, token: ApiToken) -> APIRouter:
 
     @routes.get("/v1/skills", operation_id="skills", **listing)
     @routes.get("/skills", operation_id="skills_unversioned", deprecated=True, **listing)
-    async def list_skills(kind: _TypeFilter = None, detail: _Detail = False) -> Response:
+    async def list_skills(
+        asking: Asking, kind: _TypeFilter = None, detail: _Detail = False
+    ) -> Response:
         """The configured skills."""
-        chosen = [info for info in skills.list() if kind in (None, info.type)]
-        return json_response([_detailed(info) if detail else str(info.path) for info in chosen])
+        chosen = [
+            info
+            for info in skills.list()
+            if kind in (None, info.type)
+            and asking.may(info.path.namespace, Permission.RUN, Permission.DEPLOY)
+        ]
+        return json_response([detailed(info) if detail else str(info.path) for info in chosen])
 
     authorized = Security(token)
 
@@ -85,5 +92,6 @@ def router(skills: Skills, token: ApiToken) -> APIRouter:
     return routes
 
 
-def _detailed(info: SkillInfo) -> dict[str, Any]:
+def detailed(info: SkillInfo) -> dict[str, Any]:
+    """The JSON of a skill with its state."""
     return {**msgspec.structs.asdict(info), "path": str(info.path)}

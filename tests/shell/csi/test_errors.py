@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from pharia_kernel import errors
+from pharia_kernel.shell.auth import Principal
 from pharia_kernel.shell.csi.functions import VERSIONS
 from tests.shell.csi.support import (
     CHAT,
@@ -217,7 +218,7 @@ async def test_body_over_the_limit(csi: RecordingCsi) -> None:
 
 async def test_authorization_comes_first(csi: RecordingCsi) -> None:
     class NobodyMay:
-        async def check(self, caller: object) -> None:
+        async def authenticate(self, caller: object) -> Principal:
             raise errors.Unauthenticated("Bearer token expected")
 
         async def close(self) -> None:
