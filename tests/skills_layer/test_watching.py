@@ -24,7 +24,7 @@ class Watched:
     async def told(self, key: str) -> None:
         """Wait until something is told of the place, and forget it."""
         await eventually(lambda: self.changes[key] > 0)
-        self.changes.clear()
+        del self.changes[key]
 
 
 @asynccontextmanager
@@ -53,9 +53,28 @@ async def test_a_file_that_is_replaced(tmp_path: Path) -> None:
     file.write_text("1")
     async with watched(a=file) as w:
         (tmp_path / "other").write_text("2")
-        await w.told("a")
         (tmp_path / "other").rename(file)
         await w.told("a")
+        file.unlink()
+        await w.told("a")
+
+
+async def test_a_file_beside_others_that_change(tmp_path: Path) -> None:
+    """Such as a log in the directory of the configuration."""
+    file = tmp_path / "file"
+    file.write_text("1")
+    async with watched(file=file, directory=tmp_path) as w:
+        (tmp_path / "log").write_text("1")
+        await w.told("directory")
+        assert not w.changes["file"]
+        file.write_text("22")
+        await w.told("file")
+        file.unlink()
+        await w.told("file")
+        w.changes.clear()
+        (tmp_path / "log").write_text("22")
+        await w.told("directory")
+        assert not w.changes["file"]
 
 
 async def test_a_file_behind_links_that_are_swapped(tmp_path: Path) -> None:

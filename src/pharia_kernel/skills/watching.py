@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import stat
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from pathlib import Path
@@ -23,6 +24,8 @@ _ONLY_POLLED = 60.0
 """Seconds before watching is tried again, after the system refused it."""
 
 _Identity = tuple[int, int] | None
+_Content = tuple[int, ...] | None
+"""What tells versions of a file apart, empty if it is missing; none for a directory."""
 
 
 class Watcher:
@@ -39,6 +42,8 @@ class Watcher:
     ) -> None:
         self._wanted = places
         self._changed = changed
+        self._contents: dict[str, _Content] = {}
+        """Of each place, as it was told."""
         self._refresh = asyncio.Event()
 
     def refresh(self) -> None:
@@ -76,10 +81,11 @@ class Watcher:
             batch = asyncio.ensure_future(_next(batches))
             try:  # at once: a generator can't be closed while it runs
                 await asyncio.sleep(0)  # now it watches
-                self._tell(places, set(places.values()))  # of what happened before
+                await self._tell(places, set(places.values()))  # of what happened before
                 while (changes := await batch) is not None:
                     batch = asyncio.ensure_future(_next(batches))
-                    self._tell(places, {p for _, c in changes for p in (Path(c), Path(c).parent)})
+                    touched = {p for _, c in changes for p in (Path(c), Path(c).parent)}
+                    await self._tell(places, touched)
                     now = await asyncio.to_thread(_watchable, self._wanted())
                     if now != places or await asyncio.to_thread(_identities, now) != identities:
                         return
@@ -87,10 +93,13 @@ class Watcher:
                 batch.cancel()
                 await asyncio.gather(batch, return_exceptions=True)
 
-    def _tell(self, places: dict[str, Path], happened_in: set[Path]) -> None:
-        for key, place in places.items():
-            if place in happened_in:
+    async def _tell(self, places: dict[str, Path], happened_in: set[Path]) -> None:
+        """Other files may be in the directory of a file; what happens to them is no news."""
+        near = {k: p for k, p in self._wanted().items() if places.get(k) in happened_in}
+        for key, content in (await asyncio.to_thread(_contents, near)).items():
+            if content is None or content != self._contents.get(key):
                 self._changed(key)
+            self._contents[key] = content
 
 
 async def _next(batches: AsyncGenerator[set[FileChange], None]) -> set[FileChange] | None:
@@ -120,3 +129,17 @@ def _identity(place: Path) -> _Identity:
     except OSError:
         return None
     return status.st_dev, status.st_ino
+
+
+def _contents(places: dict[str, Path]) -> dict[str, _Content]:
+    return {key: _content(place) for key, place in places.items()}
+
+
+def _content(place: Path) -> _Content:
+    try:
+        status = place.stat()
+    except OSError:
+        return ()
+    if stat.S_ISDIR(status.st_mode):
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
