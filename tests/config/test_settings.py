@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from pharia_kernel.config import Address, ConfigError, Settings
 from pharia_kernel.config import load as load_settings
+from pharia_kernel.config.settings import cores
 
 from .conftest import Load
 
@@ -312,3 +313,16 @@ def test_the_documentation_names_every_setting() -> None:
         field.alias for field in Settings.model_fields.values() if f"`{field.alias}" not in document
     ]
     assert missing == []
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [("max 100000", None), ("100000 100000", 1), ("50000 100000", 1), ("99900000 100000", None)],
+)
+def test_cores_follow_the_control_group(tmp_path: Path, limit: str, expected: int | None) -> None:
+    (tmp_path / "cpu.max").write_text(limit + "\n")
+    assert cores(tmp_path) == (expected or cores(tmp_path / "none"))
+
+
+def test_cores_without_control_groups(tmp_path: Path) -> None:
+    assert cores(tmp_path) >= 1

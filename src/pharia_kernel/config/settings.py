@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -62,9 +63,17 @@ def default_cache_dir(environ: Mapping[str, str]) -> Path:
     return base / "pharia-kernel"
 
 
-def _cores() -> int:
+def cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """Cores that this process may keep busy: its affinity, and the processor time that its control
+    group (version 2) has.
+    """
     affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
+    count = len(affinity(0)) if affinity else os.cpu_count() or 1
+    try:
+        quota, period = (cgroup / "cpu.max").read_text().split()
+        return min(count, max(1, math.ceil(int(quota) / int(period))))
+    except (OSError, ValueError):  # another system, or no limit (`max`)
+        return count
 
 
 def _no_provider(name: str, known: list[str]) -> str:
@@ -155,7 +164,7 @@ class Settings(Table):
     pharia_ai_feature_set: FeatureSet = "1"
 
     # --- runs ---
-    engines: Count = Field(default_factory=_cores)
+    engines: Count = Field(default_factory=cores)
     run_timeout: Duration = 600.0
     # A Python guest needs about eight times the size of the JSON that it parses, so this is what
     # the largest body (50 MiB) takes, with room for the interpreter.
