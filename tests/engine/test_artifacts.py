@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from pharia_kernel.engine.api import Artifact, ComponentInfo, ComponentKind
@@ -50,6 +51,16 @@ def test_what_was_stored_is_found(tmp_path: Path) -> None:
     assert stored.path.read_bytes() == CODE
     assert (stored.digest, stored.size, stored.info) == (A, len(CODE), INFO)
     assert cache(tmp_path).find(A) == stored, "by the next kernel"
+
+
+def test_what_a_newer_kernel_stored_with_more_facts_is_found(tmp_path: Path) -> None:
+    both = cache(tmp_path)
+    stored = put(both, A)
+    content = json.loads(sidecar(stored).read_bytes())
+    facts = json.dumps(content["facts"] | {"future": 1})
+    mac = both._mac(stored.path, msgspec.Raw(facts.encode()))
+    sidecar(stored).write_text(f'{{"facts": {facts}, "mac": "{mac}"}}')
+    assert cache(tmp_path).find(A) == stored
 
 
 def test_what_was_not_stored_is_not_found(tmp_path: Path) -> None:
@@ -101,7 +112,8 @@ def edit(
     def apply(path: Path) -> None:
         content = json.loads(path.read_bytes())
         change(content, content["facts"])
-        path.write_text(json.dumps(content))
+        # As the kernel writes it, so that nothing else differs.
+        path.write_text(json.dumps(content, separators=(",", ":")))
 
     return apply
 

@@ -45,7 +45,8 @@ class _Facts(Struct):
 
 
 class _Sidecar(Struct):
-    facts: _Facts
+    facts: msgspec.Raw
+    """As they were written: another version of the kernel may write more or fewer of them."""
     mac: str
 
 
@@ -80,28 +81,32 @@ class ArtifactCache:
             sidecar = msgspec.json.decode(sidecar_path.read_bytes(), type=_Sidecar)
             expected = self._mac(path, sidecar.facts)
             intact = hmac.compare_digest(sidecar.mac.encode(), expected.encode())
+            facts = msgspec.json.decode(sidecar.facts, type=_Facts)
             os.utime(sidecar_path)
         except FileNotFoundError:  # or another kernel has just removed it
             return None
         except (OSError, msgspec.MsgspecError) as error:
             log.warning("artifact of %s is unreadable and is compiled again: %s", digest, error)
             intact = False
-        if not intact or sidecar.facts.digest != digest:
+        if not intact or facts.digest != digest:
             log.warning("artifact of %s is corrupt or foreign and is compiled again", digest)
             self.discard(digest)
             return None
-        return Artifact(digest, path, sidecar.facts.size, sidecar.facts.info)
+        return Artifact(digest, path, facts.size, facts.info)
 
     def store(self, digest: str, temporary: Path, info: ComponentInfo) -> Artifact:
         """Take over what the compiler wrote."""
         path, sidecar_path = self._paths(digest)
-        facts = _Facts(digest, self._fingerprint, temporary.stat().st_size, info)
+        size = temporary.stat().st_size
+        facts = msgspec.Raw(
+            msgspec.json.encode(_Facts(digest, self._fingerprint, size, info)),
+        )
         sidecar = _Sidecar(facts, self._mac(temporary, facts))
         temporary.replace(path)
         note = self.temporary()
         note.write_bytes(msgspec.json.encode(sidecar))
         note.replace(sidecar_path)
-        return Artifact(digest, path, facts.size, info)
+        return Artifact(digest, path, size, info)
 
     def discard(self, digest: str) -> None:
         for path in reversed(self._paths(digest)):
@@ -128,9 +133,9 @@ class ArtifactCache:
         key = f"{digest.removeprefix('sha256:')}-{runtime}"
         return self._directory / f"{key}.cwasm", self._directory / f"{key}.json"
 
-    def _mac(self, path: Path, facts: _Facts) -> str:
+    def _mac(self, path: Path, facts: msgspec.Raw) -> str:
         hasher = blake3.blake3(key=self._secret, max_threads=blake3.blake3.AUTO)
-        hasher.update(msgspec.json.encode(facts))
+        hasher.update(bytes(facts))
         hasher.update_mmap(path)
         return hasher.hexdigest()
 
