@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from pharia_kernel.drivers.inference.resilience import RetryPolicy
 from pharia_kernel.errors import (
     ArtifactNotFound,
     BadRegistryAnswer,
@@ -24,6 +23,7 @@ from pharia_kernel.errors import (
 )
 from pharia_kernel.oci.client import BLOB_PLACES, METADATA_PLACES, OciClient
 from pharia_kernel.oci.types import Descriptor
+from pharia_kernel.resilience import RetryPolicy
 from tests.support.components import PATIENCE, eventually
 from tests.support.registry import (
     RegistryProcess,

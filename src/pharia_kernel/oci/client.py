@@ -16,7 +16,6 @@ import msgspec
 from msgspec import Struct
 from yarl import URL
 
-from pharia_kernel.drivers.inference.resilience import RetryPolicy
 from pharia_kernel.errors import ArtifactNotFound, BadRegistryAnswer, UnusableArtifact
 from pharia_kernel.oci.credentials import Anonymous, CredentialSource
 from pharia_kernel.oci.transport import RETRIES, Answer, Request, Transport
@@ -31,6 +30,7 @@ from pharia_kernel.oci.types import (
     is_tag,
     place,
 )
+from pharia_kernel.resilience import RetryPolicy
 
 T = TypeVar("T")
 

@@ -16,7 +16,6 @@ from msgspec import Struct
 from multidict import CIMultiDictProxy
 from yarl import URL
 
-from pharia_kernel.drivers.inference.resilience import RetryPolicy
 from pharia_kernel.errors import BadRegistryAnswer, RegistryUnavailable
 from pharia_kernel.oci.auth import Authorizer, Reply
 from pharia_kernel.oci.credentials import CredentialSource
@@ -27,6 +26,7 @@ from pharia_kernel.oci.trouble import (
     refusal,
 )
 from pharia_kernel.oci.types import MAX_MANIFEST_SIZE
+from pharia_kernel.resilience import RetryPolicy
 
 log = logging.getLogger("pharia_kernel.registry")
 

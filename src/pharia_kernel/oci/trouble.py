@@ -7,7 +7,6 @@ import msgspec
 from msgspec import Struct
 from multidict import CIMultiDictProxy
 
-from pharia_kernel.drivers.inference.resilience import parse_retry_after
 from pharia_kernel.errors import (
     ArtifactNotFound,
     BadRegistryAnswer,
@@ -15,6 +14,7 @@ from pharia_kernel.errors import (
     RegistryUnavailable,
     SkillUnavailable,
 )
+from pharia_kernel.resilience import parse_retry_after
 
 _NOT_FOUND_CODES = frozenset({"MANIFEST_UNKNOWN", "NAME_UNKNOWN", "BLOB_UNKNOWN"})
 _DENIED_CODES = frozenset({"DENIED", "UNAUTHORIZED"})

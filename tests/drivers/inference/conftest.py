@@ -6,7 +6,7 @@ import pytest
 
 from pharia_kernel.drivers.inference.credentials import ConfiguredToken
 from pharia_kernel.drivers.inference.openai import OpenAiDriver
-from pharia_kernel.drivers.inference.resilience import RetryPolicy
+from pharia_kernel.resilience import RetryPolicy
 from tests.support.faulty_llm import FaultyLlm, running_faulty_llm
 from tests.support.llm import llm
 

@@ -25,7 +25,6 @@ from pharia_kernel.csi.types import (
     UsageEvent,
 )
 from pharia_kernel.drivers.inference.aleph_alpha import AlephAlphaDriver
-from pharia_kernel.drivers.inference.resilience import RetryPolicy
 from pharia_kernel.errors import (
     BadUpstreamAnswer,
     ModelNotFound,
@@ -33,6 +32,7 @@ from pharia_kernel.errors import (
     UpstreamOverloaded,
     UpstreamUnauthorized,
 )
+from pharia_kernel.resilience import RetryPolicy
 from tests.support.aleph_alpha import AlephAlpha, running_aleph_alpha
 
 CALLER = CallContext(token="callers-token")

@@ -39,7 +39,6 @@ from pharia_kernel.drivers.inference import upstream
 from pharia_kernel.drivers.inference.base import InferenceDriver
 from pharia_kernel.drivers.inference.credentials import CallersToken, ConfiguredToken
 from pharia_kernel.drivers.inference.openai import OpenAiDriver
-from pharia_kernel.drivers.inference.resilience import RetryBudget, RetryPolicy
 from pharia_kernel.errors import (
     BadUpstreamAnswer,
     CsiError,
@@ -55,6 +54,7 @@ from pharia_kernel.errors import (
     UpstreamUnauthorized,
     UpstreamUnavailable,
 )
+from pharia_kernel.resilience import RetryBudget, RetryPolicy
 from tests.drivers.inference.conftest import TOKEN
 from tests.drivers.inference.requests import ADD, chat_request
 from tests.support import faulty_llm as scripted

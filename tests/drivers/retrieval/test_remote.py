@@ -25,7 +25,6 @@ from pharia_kernel.csi.types import (
     TextCursor,
     TextModality,
 )
-from pharia_kernel.drivers.inference.resilience import RetryPolicy
 from pharia_kernel.drivers.retrieval.remote import RemoteDocumentIndex
 from pharia_kernel.errors import (
     BadUpstreamAnswer,
@@ -40,6 +39,7 @@ from pharia_kernel.errors import (
     UpstreamUnauthorized,
     UpstreamUnavailable,
 )
+from pharia_kernel.resilience import RetryPolicy
 
 CONTEXT = CallContext(token="secret", trace_headers={"traceparent": "00-1-2-01"})
 PATH = DocumentPath("dev", "manuals", "kernel/docs")

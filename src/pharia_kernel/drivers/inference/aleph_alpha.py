@@ -38,9 +38,9 @@ from pharia_kernel.drivers.inference.openai import OpenAiDriver
 from pharia_kernel.drivers.inference.openai_answers import decode_answer, error_in
 from pharia_kernel.drivers.inference.openai_errors import Asked, to_error
 from pharia_kernel.drivers.inference.openai_requests import check_numbers
-from pharia_kernel.drivers.inference.resilience import RetryBudget, RetryPolicy
 from pharia_kernel.drivers.inference.sse import ServerSentEvent
 from pharia_kernel.errors import BadUpstreamAnswer, InvalidCsiRequest
+from pharia_kernel.resilience import RetryBudget, RetryPolicy
 
 _PROVIDER = "aleph_alpha"
 _FINISH_REASONS = {

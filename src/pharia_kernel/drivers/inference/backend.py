@@ -14,16 +14,16 @@ from pharia_kernel.drivers.inference.openai_errors import (
     parse_problem,
     to_error,
 )
-from pharia_kernel.drivers.inference.resilience import (
+from pharia_kernel.drivers.inference.sse import ServerSentEvent, SseParser
+from pharia_kernel.drivers.inference.upstream import Answer, Upstream
+from pharia_kernel.errors import BadUpstreamAnswer, UpstreamTimeout, UpstreamUnavailable
+from pharia_kernel.resilience import (
     AttemptFailed,
     Deadline,
     Resilience,
     RetryBudget,
     RetryPolicy,
 )
-from pharia_kernel.drivers.inference.sse import ServerSentEvent, SseParser
-from pharia_kernel.drivers.inference.upstream import Answer, Upstream
-from pharia_kernel.errors import BadUpstreamAnswer, UpstreamTimeout, UpstreamUnavailable
 from pharia_kernel.telemetry import generation
 
 Event = TypeVar("Event")

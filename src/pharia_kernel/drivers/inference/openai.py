@@ -26,8 +26,8 @@ from pharia_kernel.drivers.inference.openai_completions import (
     encode_completion,
 )
 from pharia_kernel.drivers.inference.openai_requests import encode_chat
-from pharia_kernel.drivers.inference.resilience import RetryBudget, RetryPolicy
 from pharia_kernel.errors import NotConfigured, UpstreamRejected
+from pharia_kernel.resilience import RetryBudget, RetryPolicy
 
 _CHAT_PATH = "chat/completions"
 _COMPLETION_PATH = "completions"

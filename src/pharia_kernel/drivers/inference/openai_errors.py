@@ -9,7 +9,6 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from pharia_kernel.drivers.inference.resilience import AttemptFailed
 from pharia_kernel.errors import (
     CsiError,
     ModelNotFound,
@@ -19,6 +18,7 @@ from pharia_kernel.errors import (
     UpstreamUnauthorized,
     UpstreamUnavailable,
 )
+from pharia_kernel.resilience import AttemptFailed
 
 _MESSAGE_LENGTH = 300
 _LOGGED_LENGTH = 2000

@@ -13,8 +13,8 @@ import aiohttp
 from yarl import URL
 
 from pharia_kernel.drivers.inference.limiter import FairLimiter
-from pharia_kernel.drivers.inference.resilience import AttemptFailed, parse_retry_after
 from pharia_kernel.errors import BadUpstreamAnswer, CsiError, UpstreamUnavailable
+from pharia_kernel.resilience import AttemptFailed, parse_retry_after
 
 log = logging.getLogger("pharia_kernel.inference")
 

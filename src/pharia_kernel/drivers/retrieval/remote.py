@@ -25,13 +25,6 @@ from pharia_kernel.csi.types import (
     TextModality,
 )
 from pharia_kernel.drivers.inference.limiter import FairLimiter
-from pharia_kernel.drivers.inference.resilience import (
-    AttemptFailed,
-    Deadline,
-    Resilience,
-    RetryPolicy,
-    parse_retry_after,
-)
 from pharia_kernel.errors import (
     BadUpstreamAnswer,
     CsiError,
@@ -44,6 +37,13 @@ from pharia_kernel.errors import (
     UpstreamTimeout,
     UpstreamUnauthorized,
     UpstreamUnavailable,
+)
+from pharia_kernel.resilience import (
+    AttemptFailed,
+    Deadline,
+    Resilience,
+    RetryPolicy,
+    parse_retry_after,
 )
 
 log = logging.getLogger("pharia_kernel.retrieval")

@@ -11,7 +11,7 @@ import aiohttp
 from msgspec import Struct
 from yarl import URL
 
-from pharia_kernel.drivers.inference.resilience import parse_retry_after
+from pharia_kernel.resilience import parse_retry_after
 
 MAX_BYTES = 1 << 20
 _MAX_REDIRECTS = 5

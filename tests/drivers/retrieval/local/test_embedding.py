@@ -9,9 +9,9 @@ import pytest
 from aiohttp import web
 
 from pharia_kernel.drivers.inference.credentials import ConfiguredToken
-from pharia_kernel.drivers.inference.resilience import RetryPolicy
 from pharia_kernel.drivers.retrieval.local.embedding import OpenAiEmbedders
 from pharia_kernel.errors import BadUpstreamAnswer, UpstreamUnauthorized
+from pharia_kernel.resilience import RetryPolicy
 
 
 class Server:

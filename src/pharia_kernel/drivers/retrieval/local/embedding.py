@@ -14,9 +14,9 @@ from pharia_kernel.csi.types import CallContext
 from pharia_kernel.drivers.inference.credentials import ConfiguredToken
 from pharia_kernel.drivers.inference.local import Endpoint, LocalDriver
 from pharia_kernel.drivers.inference.openai_errors import Asked, Redactor, failed_attempt
-from pharia_kernel.drivers.inference.resilience import Deadline, Resilience, RetryPolicy
 from pharia_kernel.drivers.inference.upstream import Upstream
 from pharia_kernel.errors import BadUpstreamAnswer
+from pharia_kernel.resilience import Deadline, Resilience, RetryPolicy
 
 Kind = Literal["document", "query"]
 

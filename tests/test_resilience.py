@@ -6,7 +6,8 @@ from email.utils import format_datetime
 
 import pytest
 
-from pharia_kernel.drivers.inference.resilience import (
+from pharia_kernel.errors import UpstreamOverloaded, UpstreamTimeout
+from pharia_kernel.resilience import (
     AttemptFailed,
     Deadline,
     Resilience,
@@ -14,7 +15,6 @@ from pharia_kernel.drivers.inference.resilience import (
     RetryPolicy,
     parse_retry_after,
 )
-from pharia_kernel.errors import UpstreamOverloaded, UpstreamTimeout
 
 
 class Attempts:

@@ -1,4 +1,4 @@
-"""How long calls may take and when they are tried again: one policy for all inference drivers."""
+"""How long calls of other services may take, and when they are tried again: one policy."""
 
 from __future__ import annotations
 
