@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help install run rag test bench lint format lock clean \
-	image image-check chart release-check commits bump
+	console screenshots image image-check chart dashboards release-check commits bump
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -64,6 +64,12 @@ lock: $(STAMP) ## Resolve the dependencies again.
 		--quiet --output-file requirements.lock
 	@$(MAKE) --no-print-directory $(STAMP)
 
+console: ## Build the front end of the console into the package; needs Node.js.
+	@cd console && npm ci --ignore-scripts --no-audit --no-fund && npm run build
+
+screenshots: $(STAMP) ## Test the console in Chromium and write the pictures of the documentation.
+	@WRITE_SCREENSHOTS=1 $(RUN) -m pytest tests/console/test_browser.py $(ARGS)
+
 image: ## Build the container image with podman.
 	podman build . --format docker --tag pharia-kernel
 
@@ -73,6 +79,9 @@ image-check: $(STAMP) ## Build the image on Debian packages and try it out; need
 chart: $(STAMP) ## Check the Helm chart: lint, render, compare with Kubernetes' schemas.
 	@$(RUN) tools/go_tools.py helm
 	@$(RUN) -m pytest tests/charts $(ARGS)
+
+dashboards: $(STAMP) ## Write the Grafana dashboards of the chart.
+	@$(RUN) -m tools.dashboards $(ARGS)
 
 release-check: $(STAMP) ## Make all that a release consists of in dist/, and try it out.
 	@$(RUN) -m tools.release_check

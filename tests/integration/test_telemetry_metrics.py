@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
-import signal
-from asyncio.subprocess import DEVNULL, PIPE, STDOUT
+from asyncio.subprocess import PIPE, STDOUT
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
@@ -18,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.integration.conftest import BACKEND_TOKEN, NewHome, inference
 from tests.support.faulty_llm import FaultyLlm, error
 from tests.support.kernel import NATIVE_TOOLS, KernelProcess, temporary_home, until
+from tests.support.prometheus import prometheus
 from tests.telemetry.collector import Collector, http_collector
 from tests.telemetry.test_metrics import exported
 from tests.telemetry.tools import needed
@@ -164,59 +162,17 @@ async def test_promtool(busy: KernelProcess) -> None:
 
 # --- Prometheus -----------------------------------------------------------------------------------
 
-CONFIG = """
-global: {{ scrape_interval: 200ms, scrape_timeout: 200ms }}
-scrape_configs:
-  - job_name: kernel
-    static_configs: [{{ targets: ["{target}"] }}]
-"""
-
-
-@contextlib.asynccontextmanager
-async def prometheus(folder: Path, target: str) -> AsyncGenerator[httpx.AsyncClient, None]:
-    config = folder / "prometheus.yml"
-    config.write_text(CONFIG.format(target=target))
-    process = await asyncio.create_subprocess_exec(
-        needed("prometheus"),
-        f"--config.file={config}",
-        f"--storage.tsdb.path={folder / 'data'}",
-        "--web.listen-address=127.0.0.1:0",
-        "--log.format=json",
-        stdout=DEVNULL,
-        stderr=PIPE,
-    )
-    try:
-        address = await asyncio.wait_for(_address(process), 30)
-        async with httpx.AsyncClient(
-            base_url=f"http://{address}", trust_env=False, timeout=30
-        ) as client:
-            yield client
-    finally:
-        process.send_signal(signal.SIGKILL)
-        await process.communicate()
-
-
-async def _address(process: asyncio.subprocess.Process) -> str:
-    """Where it listens, as its log says."""
-    assert process.stderr
-    async for line in process.stderr:
-        entry: dict[str, Any] = json.loads(line)
-        if entry.get("msg") == "Listening on" and "address" in entry:
-            return str(entry["address"])
-    raise AssertionError("prometheus did not start")
-
 
 async def test_prometheus_scrapes_the_kernel(busy: KernelProcess, tmp_path: Path) -> None:
     url = next(m for m in busy.messages() if m.startswith("Metrics on: "))
     query = "sum by (name) (kernel_skill_execution_total{namespace='dev',name='chatty'})"
-    async with prometheus(tmp_path, url.removeprefix("Metrics on: ")) as client:
+    async with prometheus(tmp_path, url.removeprefix("Metrics on: ")) as server:
 
         async def result() -> list[dict[str, Any]]:
-            answer = await client.get("/api/v1/query", params={"query": query})
-            return list(answer.json().get("data", {}).get("result", []))
+            return await server.query(query)
 
         (series,) = await until(result, "prometheus has scraped the kernel")
-        targets = (await client.get("/api/v1/targets")).json()["data"]["activeTargets"]
+        targets = (await server.get("targets"))["activeTargets"]
     assert series["metric"] == {"name": "chatty"} and series["value"][1] == "3"
     assert [(t["health"], t["lastError"]) for t in targets] == [("up", "")]
 

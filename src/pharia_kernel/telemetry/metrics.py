@@ -244,6 +244,17 @@ _spans_dropped = _counter(
 )
 _build = Gauge("kernel_build_info", "The kernel's version.", ["version"], registry=REGISTRY)
 
+# A series that begins with one has never increased, for Prometheus. So those that alerts watch, and
+# of which all are known, begin with zero.
+for _reason in _REJECTIONS:
+    _rejected(_reason)
+for _result in ("ok", "error"):
+    _compile_duration(_result)
+for _result in ("hit", "miss"):
+    _artifact_cache(_result)
+for _reason in ("queue_full", "export_failed", "shutdown"):
+    _spans_dropped(_reason)
+
 
 # --- what is looked at when somebody asks ---------------------------------------------------------
 
