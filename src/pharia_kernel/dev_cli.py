@@ -108,6 +108,8 @@ def _named(sources: list[Path]) -> dict[str, Path]:
             _fail(f"{source} is no Python file")
         if not source.stem.isidentifier():
             _fail(f"{source}: a module's name consists of letters, digits and `_`")
+        if source.stem in sys.stdlib_module_names:
+            _fail(f"{source}: Python itself has a module `{source.stem}`; use another name")
         if source.stem in named:
             _fail(f"{named[source.stem]} and {source} have the same name")
         named[source.stem] = source.resolve()

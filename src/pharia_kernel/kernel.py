@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 import uvloop
 from fastapi import APIRouter
+from msgspec import Struct
 from starlette.types import ASGIApp
 
 from pharia_kernel import wiring
@@ -23,6 +24,7 @@ from pharia_kernel.csi.guest import GuestCalls
 from pharia_kernel.csi.service import CsiService
 from pharia_kernel.drivers.language import LanguageSelector
 from pharia_kernel.drivers.tools.native import NATIVE_TOOLS
+from pharia_kernel.engine.api import Compiler, Engines
 from pharia_kernel.engine.compiler import CompilerProcess, CompilerSettings
 from pharia_kernel.engine.pool import Pool, PoolSettings
 from pharia_kernel.engine.process import EngineSettings
@@ -53,12 +55,25 @@ if TYPE_CHECKING:
 log = logging.getLogger("pharia_kernel.initialization")
 
 
+class Execution(Struct, frozen=True):
+    """What runs skills, and what makes them ready to run."""
+
+    engines: Engines
+    compiler: Compiler
+
+
 class Kernel:
     """Everything but the listener. Use as a context: leaving it ends all processes and
     connections."""
 
-    def __init__(self, settings: Settings, reload: Configuration | None = None) -> None:
-        """``reload`` tells how to read the configuration again while the kernel runs.
+    def __init__(
+        self,
+        settings: Settings,
+        reload: Configuration | None = None,
+        execution: Execution | None = None,
+    ) -> None:
+        """``reload`` tells how to read the configuration again while the kernel runs; ``execution``
+        replaces the engine processes that run components.
 
         Raises ``OSError`` if the cache directory can't be used, or ``CannotStart``.
         """
@@ -74,9 +89,10 @@ class Kernel:
         self._csi = CsiService(
             self._inference, self._tools.toolbox, self._chunker, self._language, self._retrieval
         )
-        self._pool = Pool(_pool_settings(settings))
+        execution = execution or _components(settings)
+        self._pool = execution.engines
         self._store = SkillStore(
-            CompilerProcess(_compiler_settings(settings), self._pool.holds),
+            execution.compiler,
             self._pool,
             cache_size=settings.skill_cache_size,
             compile_jobs=settings.compile_jobs,
@@ -177,6 +193,10 @@ class Kernel:
         if self._reloader:
             self._reloader.reload()
 
+    def look(self, namespace: str) -> None:
+        """Look at what the registry has for the skills of the namespace, now."""
+        self._store.check(namespace)
+
     async def _apply(self, settings: Settings) -> None:
         self._settings = settings
         await self._auth.reconfigure(settings)
@@ -242,6 +262,11 @@ async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _components(settings: Settings) -> Execution:
+    pool = Pool(_pool_settings(settings))
+    return Execution(pool, CompilerProcess(_compiler_settings(settings), pool.holds))
 
 
 def _pool_settings(settings: Settings) -> PoolSettings:

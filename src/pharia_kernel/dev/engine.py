@@ -47,12 +47,11 @@ class Launch(Struct, frozen=True, kw_only=True):
     """Where debuggers can attach by the debug adapter protocol (debugpy)."""
 
     def options(self) -> str:
-        lock = self.folder / "terminal.lock"
         return msgspec.json.encode(
             {
                 "folder": str(self.folder),
                 "newest": NEWEST,
-                "lock": str(lock) if self.terminal else None,
+                "terminal": self.terminal,
                 "debug_port": self.debug_port,
             }
         ).decode()
@@ -87,6 +86,7 @@ class SourceEngine(EngineProcess):
         self._launch = launch
         self._hold_terminal = hold_terminal
         self._warn = warn
+        self._debugging = False
 
     async def _execute(self, socket_fd: int, blame_fd: int) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
@@ -122,12 +122,14 @@ class SourceEngine(EngineProcess):
         elif frame.function == "dev#warning":
             self._warn(_argument(frame, str))
         elif frame.function == "dev#terminal":
-            self._hold_terminal(_argument(frame, bool))
+            self._debugging = _argument(frame, bool)
+            self._hold_terminal(self._debugging)
         else:
             raise ProtocolError(f"there is no function `{frame.function[:100]}`")
 
     def _died(self, code: int) -> None:
-        self._hold_terminal(False)
+        if self._debugging:
+            self._hold_terminal(False)
         super()._died(code)
 
 

@@ -24,6 +24,7 @@ from pharia_kernel.engine.api import (
 )
 from pharia_kernel.engine.process import ActiveRun, EngineSettings
 from pharia_kernel.errors import (
+    EngineLost,
     InvalidMetadata,
     Overloaded,
     RunTimedOut,
@@ -138,6 +139,10 @@ class SourceEngines:
         try:
             await engine.start()
             return engine, await self._load(engine, digest, revision)
+        except (EngineLost, OSError) as error:
+            reason = f"{self._launch.python} can't be started. Is it Python 3.11 or newer?"
+            self._audience.broken(revision, None, reason)
+            raise SourceBroken(reason) from error
         except BaseException:
             self._end(engine)
             raise

@@ -13,27 +13,9 @@ from pharia_kernel.dev.engine import Launch
 from pharia_kernel.dev.engines import SourceEngines
 from pharia_kernel.dev.session import Session
 from pharia_kernel.engine.process import EngineSettings
-from pharia_kernel.kernel import Kernel
+from pharia_kernel.kernel import Execution, Kernel
 from pharia_kernel.shell.serve import serve as serve_http
-from pharia_kernel.skills.metadata import MetadataCache
-from pharia_kernel.skills.versions import Versions
 from pharia_kernel.telemetry.service import Telemetry
-
-
-class DevKernel(Kernel):
-    """Runs sources instead of components; everything else is the kernel as it is."""
-
-    def __init__(self, settings: Settings, engines: SourceEngines) -> None:
-        super().__init__(settings)
-        self._pool = engines  # type: ignore[assignment]
-        self._store._versions = Versions(engines, engines, capacity=settings.skill_cache_size)
-        self.skills._pool = engines
-        self.skills._metadata = MetadataCache(engines)
-        self.skills._components["engines"] = engines.statistics
-
-    def look(self, namespace: str) -> None:
-        """Look at what the namespace's sources are now."""
-        self._store.check(namespace)
 
 
 def dev_settings(
@@ -71,7 +53,7 @@ async def serve(settings: Settings, session: Session, namespace: str, launch: La
         import_timeout=settings.compile_timeout,
     )
     address = settings.kernel_address
-    kernel = DevKernel(settings, engines)
+    kernel = Kernel(settings, execution=Execution(engines, engines))
     async with Telemetry(settings), kernel:
         look = partial(kernel.look, namespace)
         following = asyncio.create_task(session.follow(look))

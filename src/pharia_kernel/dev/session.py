@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import shlex
@@ -24,6 +25,8 @@ from pharia_kernel.skills.watching import Watcher
 _MOST_FOLDERS = 200
 _NOT_SOURCES = frozenset({"__pycache__", "node_modules", "site-packages"})
 _LINE = re.compile(r":\d+:")
+_POLL = 2.0
+"""Seconds."""
 _LONGEST_TOLD = 60.0
 """Seconds; a file that is older was not edited just now."""
 
@@ -97,7 +100,14 @@ class Session:
     async def follow(self, changed: Callable[[], None]) -> None:
         """Notice what is saved, and tell the kernel by ``changed``, until cancelled."""
         self._changed = changed
-        await self._watcher.run()
+        watching = asyncio.create_task(self._watcher.run())
+        try:
+            while True:  # where the file system does not tell
+                await asyncio.sleep(_POLL)
+                self._look_at_all()
+        finally:
+            watching.cancel()
+            await asyncio.wait({watching})
 
     # --- files ------------------------------------------------------------------------------------
 
@@ -144,12 +154,16 @@ class Session:
 
     def imported(self, revision: Revision, described: Described) -> None:
         source = self._of(revision)
+        if revision.number < source.number:
+            return  # overtaken
         source.broken = False
         source.described = described
         self._learn(source, described)
 
     def broken(self, revision: Revision, described: Described | None, reason: str) -> None:
         source = self._of(revision)
+        if revision.number < source.number:
+            return
         source.broken = True
         state = "; the version before it keeps serving" if source.served else ""
         self._terminal.bad(f"{source.name}: can't be imported{state}\n{reason}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from msgspec import Struct
 
@@ -169,3 +169,17 @@ class EnginePool(Protocol):
     async def metadata(self, artifact: Artifact, host: Host, *, deadline: float) -> GuestMetadata:
         """Call the guest's ``metadata``; only for function skills of line 0.3 and newer."""
         ...
+
+
+class Engines(EnginePool, Protocol):
+    """A pool that the kernel starts, watches and closes."""
+
+    async def start(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    def statistics(self) -> dict[str, Any]:
+        """``ready``, ``queued`` (runs) and ``engines`` (an object each) at least."""
+        ...
+
+    def active_runs(self) -> int: ...

@@ -25,8 +25,9 @@ _ENVIRONMENT = ("<frozen os>", "<frozen _collections_abc>", os.__file__, abc.__f
 """Where ``os.getenv`` and ``os.environ.get`` are."""
 _AVAILABLE = frozenset({"pydantic_core"})
 """Native packages that both SDKs have a version of for components."""
-_TELLING = ("traceback.py", "linecache.py", "tokenize.py", "warnings.py", "pdb.py", "bdb.py")
+_TELLING = ("traceback.py", "linecache.py", "tokenize.py", "warnings.py")
 """Read sources to show them; a component does that from memory."""
+_DEBUGGING = ("/bdb.py", "/pdb.py", "/native/debugging.py")
 
 _NETWORK = "the network: components have none; ask through the Csi, for instance by a tool"
 _PROCESS = "other processes: components can't start any"
@@ -144,6 +145,8 @@ class Differences:
             name = frame.f_code.co_filename
             if self._author.owns(name):
                 return f"{name}:{frame.f_lineno}"
+            if name.endswith(_DEBUGGING) or "/debugpy/" in name:
+                return None
             if files and (name in _IMPORTING or name.endswith(_TELLING)):
                 return None
             if not frame.f_back:

@@ -19,7 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import debugging, run
+from . import run
+from .debugging import Breakpoints
 from .differences import Differences
 from .frames import LENGTH, Bodies, frame, tag_of, unpack
 from .loading import Author, Broken
@@ -41,9 +42,9 @@ class Options:
         self.folder = Path(given["folder"])
         """Of the session: for what all its processes share."""
         self.newest: dict[str, str] = given["newest"]
-        self.lock = Path(given["lock"]) if given["lock"] else None
-        """Of the terminal; none if there is no terminal to debug on."""
-        self.debug_port: int | None = given["debug_port"]
+        self.breakpoints = Breakpoints(
+            self.folder / "debugger.lock", given["terminal"], given["debug_port"]
+        )
 
 
 class Guest:
@@ -77,6 +78,8 @@ class Server:
         self._host = run.Host()
         self._skill: Skill | None = None
         self._differences: Differences | None = None
+        self._debugged: Guest | None = None
+        """The run that has the terminal."""
         self._warn: Callable[[str], None] = lambda text: self._tell("warning", text)
 
     def serve(self) -> None:
@@ -206,7 +209,9 @@ class Server:
         self._warn = lambda text: host.send("warning", text)
         if self._differences:
             self._differences.running = True
-        debugging.install(self._options.lock, lambda held: host.send("terminal", held), self._warn)
+        self._options.breakpoints.install(
+            lambda held: host.send("terminal", held), lambda text: host.send("warning", text)
+        )
 
     def _from_guest(self, guest: Guest) -> None:
         try:
@@ -224,8 +229,11 @@ class Server:
             case "done":
                 self._end(guest)
                 self._kernel.sendall(LENGTH.pack(len(body)) + body)
-            case "warning" | "terminal" as tag:
-                self._tell(tag, unpack(body)[1])
+            case "warning":
+                self._tell("warning", unpack(body)[1])
+            case "terminal":
+                self._debugged = guest if unpack(body)[1] else None
+                self._tell("terminal", self._debugged is not None)
             case _:
                 self._kernel.sendall(LENGTH.pack(len(body)) + body)
 
@@ -271,6 +279,9 @@ class Server:
 
     def _end(self, guest: Guest) -> int:
         """Whatever it still does; the status of its process."""
+        if self._debugged is guest:
+            self._debugged = None
+            self._tell("terminal", False)
         pid, status = os.waitpid(guest.pid, os.WNOHANG)
         if not pid:
             os.kill(guest.pid, signal.SIGKILL)
@@ -312,8 +323,4 @@ def main(arguments: list[str]) -> None:
     sys.stdout = open(1, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
     die_with_parent()
     options = Options(arguments[1])
-    if options.debug_port is not None:
-        import debugpy  # type: ignore[import-not-found]
-
-        debugpy.listen(("127.0.0.1", options.debug_port))
     Server(socket.socket(fileno=int(arguments[0])), options).serve()
