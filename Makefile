@@ -23,7 +23,7 @@ help: ## Show this list.
 
 install: $(STAMP) ## Install the kernel and its tools into .venv.
 
-$(STAMP): requirements.lock pyproject.toml
+$(STAMP): requirements.lock pyproject.toml sdk/pyproject.toml
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11, 3.12 or 3.13 found; name one with PYTHON=..." >&2; exit 1; }
 	@echo "Installing into $(VENV) with $(PYTHON) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { \
@@ -33,7 +33,7 @@ $(STAMP): requirements.lock pyproject.toml
 		$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip --upgrade; \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION); }
 	@$(UV_INSTALL) --require-hashes --requirement requirements.lock
-	@$(UV_INSTALL) --no-deps --editable .
+	@$(UV_INSTALL) --no-deps --editable . --editable sdk
 	@touch $@
 
 run: $(STAMP) ## Build the example skills, start a kernel and run a skill.

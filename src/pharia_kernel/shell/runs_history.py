@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Security
+from pydantic import WithJsonSchema
 from starlette.responses import Response
 
 from pharia_kernel.config.authorization import is_loopback
@@ -23,9 +24,15 @@ _JSON, _PROTOBUF = "application/json", "application/x-protobuf"
 _NOT_CACHED = {"Cache-Control": "no-store"}
 _LONGEST_LIST = 1000
 
-_Skill = Annotated[str | None, Query(description="Only runs of this skill: `namespace/name`.")]
+_Skill = Annotated[
+    str | None,
+    WithJsonSchema({"type": "string", "example": "dev/greet"}),
+    Query(description="Only runs of this skill: `namespace/name`."),
+]
 _TraceId = Annotated[
-    str | None, Query(description="Only runs of this trace: 32 hexadecimal digits.")
+    str | None,
+    WithJsonSchema({"type": "string", "example": "4bf92f3577b34da6a3ce929d0e0e4736"}),
+    Query(description="Only runs of this trace: 32 hexadecimal digits."),
 ]
 _Limit = Annotated[int, Query(ge=1, le=_LONGEST_LIST, description="At most so many.")]
 
@@ -36,20 +43,20 @@ _RUN = {
     "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
     "began": 1760000000.0,
     "seconds": 0.41,
-    "outcome": "ok",
-    "error": None,
+    "outcome": "skill_failed",
+    "error": {"code": "skill_failed", "title": "Skill failed", "fixable_by": "skill-author"},
     "tokens": {"input": 21, "output": 34},
 }
 _SPAN: dict[str, Any] = {
     "span_id": "00f067aa0ba902b7",
-    "parent_id": None,
+    "parent_id": "a3ce929d0e0e4736",
     "name": names.SKILL_EXECUTION,
     "kind": "internal",
     "service": names.SCOPE,
     "began": 1760000000.0,
     "seconds": 0.4,
-    "failed": False,
-    "status": None,
+    "failed": True,
+    "status": "Skill failed",
     "attributes": {"skill": "dev/greet"},
     "events": [],
 }
@@ -64,9 +71,9 @@ _RUN_IN_DETAIL = {
             "name": "add",
             "began": 1760000000.1,
             "seconds": 0.01,
-            "error": None,
-            "arguments": None,
-            "result": None,
+            "error": "tool_failed",
+            "arguments": '{"a":1,"b":2}',
+            "result": '[{"type":"text","content":"3"}]',
         }
     ],
 }

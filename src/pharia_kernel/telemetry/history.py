@@ -26,9 +26,11 @@ MAX_ATTRIBUTES = 64
 """Of one span or event."""
 MAX_TEXT = 16 * 1024
 """Characters of one attribute."""
-MAX_SIZE = 256 * 1024
-"""Characters of all attributes of one run, or of what is reported for one trace. With it the memory
-of a history is bounded, prompts and answers included."""
+MAX_SIZE = 128 * 1024
+"""Characters of all attributes and events of one run, or of what is reported for one trace. With it
+the memory of a history is bounded, prompts and answers included."""
+_OVERHEAD = 64
+"""What an attribute or an event counts besides its characters."""
 
 CUT = "…"
 
@@ -103,13 +105,15 @@ class Recording:
 
     def set(self, attributes: dict[str, Value], key: str, value: Value) -> None:
         """One of the attributes, as far as there is room for it."""
-        if len(attributes) < MAX_ATTRIBUTES or key in attributes:
+        if self._room > 0 and (len(attributes) < MAX_ATTRIBUTES or key in attributes):
+            self._room -= _OVERHEAD + len(key)
             attributes[key] = self._cut(value)
 
     def event(self, span: SpanRecord, name: str, at: int, attributes: Mapping[str, Value]) -> None:
-        if len(span.events) >= MAX_EVENTS:
+        if self._room <= 0 or len(span.events) >= MAX_EVENTS:
             span.dropped_events += 1
             return
+        self._room -= _OVERHEAD + len(name)
         event = SpanEvent(name, at)
         for key, value in attributes.items():
             self.set(event.attributes, key, value)
@@ -120,10 +124,10 @@ class Recording:
             return [str(self._cut(item)) for item in value[:MAX_ATTRIBUTES]]
         if not isinstance(value, str):
             return value
-        room = min(MAX_TEXT, self._room)
+        room = max(0, min(MAX_TEXT, self._room))
         if len(value) > room:
             value = value[:room] + CUT
-        self._room = max(0, self._room - len(value))
+        self._room -= len(value)
         return value
 
 
@@ -154,8 +158,7 @@ class RunRecord(Struct, eq=False):
 
 
 class History:
-    """The last ``capacity`` runs, and what was reported of as many traces twice over: most of what
-    authors' processes do belongs to a run, but not all."""
+    """The last ``capacity`` runs, and what was reported of as many traces."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
@@ -180,7 +183,7 @@ class History:
         recording = self._reported.get(trace_id)
         if recording is None:
             recording = self._reported[trace_id] = Recording(trace_id)
-            if len(self._reported) > 2 * self._capacity:
+            if len(self._reported) > self._capacity:
                 self._reported.popitem(last=False)
         return recording
 
