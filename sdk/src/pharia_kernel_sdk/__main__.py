@@ -1,0 +1,3 @@
+from pharia_kernel_sdk.cli.main import main
+
+main()

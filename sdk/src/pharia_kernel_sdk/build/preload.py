@@ -1,0 +1,184 @@
+"""Runs an image outside of the kernel to import the author's module, and takes its memory."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import wasmtime
+from wasmtime import _ffi
+from wasmtime import component as components
+
+from pharia_kernel_sdk.build.errors import BuildError
+from pharia_kernel_sdk.build.images import Image
+from pharia_kernel_sdk.build.snapshot import PEEPHOLE, with_peephole
+from pharia_kernel_sdk.build.sources import Sources
+from pharia_kernel_sdk.declaration import Kind
+
+_FIND = "find-module"
+_STREAM_OUTPUT = 1
+"""Number of the resource type; the others count from 2."""
+_WINCH = 2
+"""wasmtime's single-pass compiler. The binding has no name for it; it compiles ten times faster
+than the optimizing one, for code that runs once."""
+
+
+@dataclass(frozen=True)
+class Preloaded:
+    """An image with the author's module in it."""
+
+    memory: bytes
+    failed: list[str]
+    """Modules that should have been imported in addition, and could not."""
+
+
+def preload(
+    image: Image,
+    kind: Kind,
+    module: str,
+    additional: list[str],
+    sources: Sources,
+    printed: Callable[[bytes], None],
+) -> Preloaded:
+    """Imports the module, and then the additional ones, in a fresh instance of the image.
+
+    ``printed`` gets what the module prints. Raises ``BuildError`` if the module can't be imported.
+    """
+    session = _Session(image, sources, printed)
+    mounts = [f"/packages/{i}" for i in range(len(sources.packages))]
+    request = {"module": module, "preload": additional, "path": ["/app", *mounts]}
+    answer = json.loads(session.load(kind, json.dumps(request).encode()))
+    if "error" in answer:
+        raise _ImportFailedError(answer["error"], answer["whole"])
+    return Preloaded(session.memory(), answer["failed"])
+
+
+class _ImportFailedError(BuildError):
+    pass
+
+
+class _Session:
+    def __init__(self, image: Image, sources: Sources, printed: Callable[[bytes], None]) -> None:
+        self._sources = sources
+        engine = fast_engine()
+        component = _compiled(image, engine)
+        self._store = wasmtime.Store(engine)
+        wasi = wasmtime.WasiConfig()
+        wasi.stdout_custom = printed
+        wasi.stderr_custom = printed
+        wasi.preopen_dir(str(sources.app), "app", False)
+        for i, folder in enumerate(sources.packages):
+            wasi.preopen_dir(str(folder), f"packages/{i}", False)
+        self._store.set_wasi(wasi)
+        linker = components.Linker(engine)
+        linker.add_wasip2()
+        linker.allow_shadowing = True
+        self._define_imports(linker, component.type.imports(engine), engine)
+        self._instance = linker.instantiate(self._store, component)
+
+    def load(self, kind: Kind, request: bytes) -> bytes:
+        if kind == "function":
+            answer: bytes = self._call(self._export("skill-handler"), request)
+            return answer
+        output = components.ResourceHost.own(1, _STREAM_OUTPUT).to_any(self._store)
+        # A message stream returns nothing but errors, so the answer comes as one.
+        failure = self._call(self._export("message-stream"), request, output)
+        return str(failure.payload).encode()
+
+    def memory(self) -> bytes:
+        text: str = self._call(self._instance.get_func(self._store, PEEPHOLE))
+        return text.encode("latin-1")
+
+    def _export(self, interface: str) -> Any:
+        name = f"pharia:skill/{interface}@0.4.0"
+        exported = self._instance.get_export_index(self._store, name)
+        run = self._instance.get_export_index(self._store, "run", exported)
+        assert run is not None, "the image was made for another kind of skill"
+        return self._instance.get_func(self._store, run)
+
+    def _call(self, function: Any, *arguments: Any) -> Any:
+        result = function(self._store, *arguments)
+        function.post_return(self._store)
+        return result
+
+    def _define_imports(self, linker: Any, imports: dict[str, Any], engine: Any) -> None:
+        resources = iter(range(_STREAM_OUTPUT + 1, 100))
+        with linker.root() as root:
+            for name, item in imports.items():
+                if name.startswith("wasi:random/random@"):
+                    _define_randomness(root, name)
+                if not name.startswith("pharia:skill/"):
+                    continue
+                with root.add_instance(name) as instance:
+                    for member, extern in item.ty.exports(engine).items():
+                        if isinstance(extern.ty, components.FuncType):
+                            instance.add_func(member, self._function(name, member))
+                        elif isinstance(extern.ty, components.ResourceType):
+                            number = next(resources)
+                            if member == "stream-output":
+                                number = _STREAM_OUTPUT
+                            type_ = components.ResourceType.host(number)
+                            instance.add_resource(member, type_, lambda *_: None)
+
+    def _function(self, interface: str, name: str) -> Callable[..., Any]:
+        if name == "invoke-tool":
+            return self._invoke_tool
+
+        def refuse(*_: Any) -> Any:
+            raise BuildError(
+                f"The module calls `{name}` of the kernel while it is imported. Only the skill's "
+                "function can do that, when it runs."
+            )
+
+        return refuse
+
+    def _invoke_tool(self, _store: Any, requests: list[Any]) -> list[Any]:
+        """The loader in the component asks for a module by calling a tool."""
+        (request,) = requests
+        if getattr(request, "tool-name") != _FIND:
+            return [components.Variant("err", "there are no tools while a skill is built")]
+        name = json.loads(bytes(request.arguments[0].value))
+        found = self._sources.find(name)
+        if found is None:
+            return ["no such module"]
+        return [[json.dumps(found)]]
+
+
+def _define_randomness(root: Any, name: str) -> None:
+    """What is drawn while a component is built is a part of it. So that the same sources give the
+    same bytes, it is always the same; at the start of each run the generator is seeded anew."""
+    generator = random.Random(0)  # noqa: S311 - see above
+    with root.add_instance(name) as instance:
+        instance.add_func("get-random-bytes", lambda _store, n: generator.randbytes(n))
+        instance.add_func("get-random-u64", lambda _store: generator.getrandbits(64))
+
+
+def fast_engine() -> wasmtime.Engine:
+    """An engine for code that runs once or twice."""
+    config = wasmtime.Config()
+    if platform.machine().lower() in ("x86_64", "amd64"):
+        _ffi.wasmtime_config_strategy_set(config.ptr(), _WINCH)
+    else:  # there the fast compiler is not complete
+        config.cranelift_opt_level = "none"
+    return wasmtime.Engine(config)
+
+
+def _compiled(image: Image, engine: wasmtime.Engine) -> components.Component:
+    """Machine code of the image, which is kept beside it."""
+    file = image.folder / f"wasmtime-{importlib.metadata.version('wasmtime')}.bin"
+    if file.is_file():
+        try:
+            return components.Component.deserialize_file(engine, str(file))
+        except wasmtime.WasmtimeError:  # of another machine
+            file.unlink(missing_ok=True)
+    component = components.Component(engine, with_peephole(image.component.read_bytes()))
+    unfinished = file.with_name(f".{file.name}.{os.getpid()}")
+    unfinished.write_bytes(component.serialize())
+    unfinished.replace(file)
+    return component

@@ -1,0 +1,1 @@
+"""The command ``pharia-sdk``: a module per subcommand."""

@@ -1,0 +1,1 @@
+"""Getting components into an OCI registry, and kernels to serve them."""

@@ -1,0 +1,47 @@
+"""Components of the skills in ``tests/skills``, which are built once for the same inputs."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+from pathlib import Path
+
+from tools.build_skills import CACHE, TEST_SKILLS
+
+os.environ.setdefault("PHARIA_SDK_CACHE", str(CACHE / "sdk"))
+
+from pharia_kernel_sdk.build import images, project
+from pharia_kernel_sdk.build.component import build
+
+SDK = Path(__file__).parents[1]
+SKILLS = Path(__file__).parent / "skills"
+
+
+@functools.cache
+def component(name: str, folder: Path = SKILLS) -> Path:
+    """The component of a skill of the tests."""
+    target = CACHE / "sdk" / f"{name}-{_key(folder)}.wasm"
+    if not target.exists():
+        build(project.find(f"{name}.py", folder), target)
+    return target
+
+
+def moved(name: str) -> Path:
+    """A test skill of the kernel that was written for ``pharia_skill``, with changed imports."""
+    folder = CACHE / "sdk" / "moved"
+    folder.mkdir(parents=True, exist_ok=True)
+    source = (TEST_SKILLS / name / f"{name}.py").read_text()
+    file = folder / f"moved_{name}.py"
+    changed = source.replace("pharia_skill", "pharia_kernel_sdk")
+    if not file.exists() or file.read_text() != changed:
+        file.write_text(changed)
+    return component(f"moved_{name}", folder)
+
+
+def _key(folder: Path) -> str:
+    digest = hashlib.sha256(images._RECIPE.encode())
+    sources = [*(SDK / "src").rglob("*.py"), *(SDK / "src").rglob("*.wit"), *folder.rglob("*.py")]
+    for file in sorted(sources):
+        digest.update(str(file).encode() + b"\0" + file.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]

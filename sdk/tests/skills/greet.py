@@ -1,0 +1,17 @@
+"""The smallest skill."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from pharia_kernel_sdk import Csi, Field, skill
+
+
+@dataclass
+class Input:
+    name: Annotated[str, Field(min_length=1, description="Whom to greet.")]
+
+
+@skill
+def greet(csi: Csi, input: Input) -> str:
+    """Greets a person by name."""
+    return f"Hello {input.name}"

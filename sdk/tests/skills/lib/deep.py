@@ -1,0 +1,2 @@
+def fail(text: str) -> None:
+    raise KeyError(text)
