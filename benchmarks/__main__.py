@@ -26,6 +26,7 @@ from benchmarks.cases import (
     documents,
     fleet,
     latency,
+    observed,
     parked,
     payload,
     relay,
@@ -52,6 +53,7 @@ _CASES: dict[str, Callable[[Bench], list[Row]]] = {
     "l": texts.measure,
     "m": fleet.measure,
     "p": swap.measure,
+    "q": observed.measure,
 }
 """(a) is measured beside each of those that are compared with it; (n) and (o) with (m)."""
 _ALIASES = {"a": "b", "n": "m", "o": "m"}

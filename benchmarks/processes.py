@@ -220,6 +220,13 @@ def running_embeddings() -> Iterator[Server]:
 
 
 @contextmanager
+def running_collector(*, delay: float = 0.0) -> Iterator[Address]:
+    """A collector of traces, in a process of its own, that answers after ``delay`` seconds."""
+    with _running_server("benchmarks.collector", ["--delay", str(delay)]) as server:
+        yield server.address
+
+
+@contextmanager
 def _running_server(module: str, arguments: list[str]) -> Iterator[Server]:
     address = (_HOST, _free_port())
     command = [sys.executable, "-m", module, "--port", str(address[1]), *arguments]
