@@ -190,6 +190,13 @@ class CompileFailed(SkillLoadError):
     code, title = "compile_failed", "Component cannot be compiled"
 
 
+class CompilerLost(CompileFailed):
+    """The compiler process ended without a verdict on the component."""
+
+    code, status, title, retryable = "compiler_lost", 503, "Compiler process was lost", True
+    fixer = Fixer.OPERATOR
+
+
 class SourceBroken(SkillLoadError):
     """In development: the author's source can't be imported. The detail names file and line."""
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from pharia_kernel.engine.api import Artifact, ComponentKind
 from pharia_kernel.engine.compiler import CompilerProcess
 from pharia_kernel.errors import (
     CompileFailed,
+    CompilerLost,
     NotAComponent,
     SkillLoadError,
     UnsatisfiedImport,
@@ -337,6 +339,18 @@ async def test_a_compiler_that_is_killed_fails_only_this_attempt(
         await attempt
     assert visible(tmp_path) == {"key"}
     assert (await compile_bytes(both, wasm)).path.exists()
+
+
+async def test_a_compiler_in_trouble_says_nothing_about_the_component(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("sys.executable", shutil.which("false"))
+    with pytest.raises(CompilerLost, match="status 1; see the kernel's log") as caught:
+        await compile_bytes(compiler(tmp_path), skill("tiny_echo"))
+    assert caught.value.retryable
+    assert "compiler ended with status 1" in caplog.text
+    monkeypatch.undo()
+    assert (await compile_bytes(compiler(tmp_path), skill("tiny_echo"))).path.exists()
 
 
 async def test_compiling_goes_on_after_every_kind_of_failure(tmp_path: Path) -> None:

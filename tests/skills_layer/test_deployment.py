@@ -16,6 +16,7 @@ from pharia_kernel.engine.api import Returned
 from pharia_kernel.errors import (
     ArtifactNotFound,
     CompileFailed,
+    CompilerLost,
     NotAComponent,
     RegistryUnavailable,
     SignatureRejected,
@@ -395,6 +396,16 @@ async def test_fifty_versions_under_load(k: Kernel, caplog: pytest.LogCaptureFix
     assert reported == {run: digest_of(text) for run, text in answers.items()}
 
 
+async def test_a_compiler_that_was_lost_is_started_again(
+    quick: Kernel, registry: RemoteRegistry
+) -> None:
+    quick.compiler.faults["function:1"] = CompilerLost("It ended with status 1.")
+    deploy(quick, registry, "function:1")
+    assert isinstance(await error_of(quick.run("dev/greet")), CompilerLost)
+    del quick.compiler.faults["function:1"]
+    await serves(quick, "function:1")
+
+
 # --- signatures -----------------------------------------------------------------------------------
 
 
@@ -466,6 +477,19 @@ async def test_a_rejected_version_does_not_replace_an_accepted_one(
     assert await k.run("dev/greet") == "function:1"
     assert detail(k).signed_by == "alice"
     assert states(k)[0] == ("function:2", VersionState.FAILED)
+
+
+async def test_who_asks_for_it_need_not_wait_for_the_next_attempt(
+    k: Kernel, registry: RemoteRegistry
+) -> None:
+    """Somebody has signed, and says so."""
+    alice = notary()
+    deploy(k, registry, "function:1", verifier=alice)
+    await eventually(lambda: detail(k).error)
+    alice.signed.add("function:1")
+    k.store.check("dev")
+    await serves(k, "function:1")
+    assert detail(k).error is None
 
 
 async def test_a_signature_may_come_later(quick: Kernel, registry: RemoteRegistry) -> None:

@@ -21,7 +21,7 @@ from pharia_kernel.engine import binding
 from pharia_kernel.engine.api import Artifact, ComponentInfo
 from pharia_kernel.engine.artifacts import ArtifactCache
 from pharia_kernel.engine.inspector import inspect
-from pharia_kernel.errors import CompileFailed, SkillLoadError
+from pharia_kernel.errors import CompileFailed, CompilerLost, SkillLoadError
 
 log = logging.getLogger("pharia_kernel.engine")
 
@@ -146,7 +146,7 @@ class CompilerProcess:
                 f"The compiler was stopped (status {code}), most likely because it needed more "
                 f"than {limit} MiB (`compile-memory-limit`)."
             )
-        return CompileFailed(f"The compiler ended with status {code}; see the kernel's log.")
+        return CompilerLost(f"The compiler ended with status {code}; see the kernel's log.")
 
 
 def _spool(wasm: bytes) -> IO[Any]:

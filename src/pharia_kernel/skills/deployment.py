@@ -22,6 +22,7 @@ from pharia_kernel.errors import (
 from pharia_kernel.skills.attempts import Attempt, logger, same_version
 from pharia_kernel.skills.failures import fresh
 from pharia_kernel.skills.paths import SkillPath
+from pharia_kernel.skills.recollection import Recollection
 from pharia_kernel.skills.registry.base import Blob, Registry, Snapshot, Verifier
 from pharia_kernel.skills.registry.file import FileRegistry
 from pharia_kernel.skills.types import (
@@ -38,6 +39,8 @@ from pharia_kernel.telemetry.loading import asking_registry
 _LOCAL_PATIENCE = 5
 HISTORY = 10
 """Versions of a skill that are remembered."""
+_IMPATIENCE = 1.0
+"""Seconds after which what served before a restart serves again for the time being."""
 _LONGEST_CHASE = 5
 """How often in a row the bytes may be others than those that the registry told of."""
 _OTHER_BYTES = (
@@ -55,6 +58,8 @@ class ComponentSource(Struct, frozen=True):
     settings: SkillSettings = SkillSettings()
     verifier: Verifier | None = None
     """Who has to accept a version before it serves."""
+    recollection: Recollection | None = None
+    """Of what served last, for the time in which the registry can't be asked."""
 
     @property
     def local(self) -> bool:
@@ -151,6 +156,11 @@ class Deployment:
         self._version: Version | None = None
         self._serving: Attempt | None = None
         """Set if and only if there is a version that serves."""
+        self._recalled: Snapshot | None = None
+        """What served before the kernel was started, until something else is known."""
+        self._kept: tuple[Recollection, Snapshot] | None = None
+        """What is on disk for the next start."""
+        self._keeping = asyncio.Lock()
         self._seen: Snapshot | None = None
         self._checked: float | None = None
         """When the registry last told what it has, in Unix seconds."""
@@ -251,6 +261,12 @@ class Deployment:
         """Something may have changed in the registry."""
         self._wake.set()
 
+    def retry(self) -> None:
+        """Look now, and try at once what failed, if that may succeed the next time."""
+        if self._broken and self._broken.pause is not None:
+            self._broken.pause = 0.0
+        self.check()
+
     def update(self, source: ComponentSource) -> bool:
         """Follow this source from now on; false if it means the component that is followed already.
 
@@ -275,6 +291,8 @@ class Deployment:
     def close(self, reason: KernelError) -> None:
         """Stop serving; whoever waits gets ``reason``. Runs in flight finish."""
         self._closed = reason
+        if self.source.recollection and not self._is_shutting_down:
+            self.source.recollection.forget()
         self.task.cancel()
         self._discard()
         self._withdraw()
@@ -300,16 +318,23 @@ class Deployment:
 
     async def _follow(self) -> None:
         """Within one generation."""
+        await self._recall()
         while True:
             self._wake.clear()
+            timer = asyncio.get_running_loop().call_later(_IMPATIENCE, self._fall_back)
             try:
                 seen = await self._look()
             except Exception as error:
+                self._fall_back()
                 self._fail_to_hear(error)
             else:
                 self._checked = time.time()
                 self._seen, self._unheard = seen, None
+                self._recalled = None
                 self._aim_at(seen)
+                await self._keep()
+            finally:
+                timer.cancel()
             await self._rest()
 
     async def _look(self) -> Snapshot:
@@ -354,6 +379,29 @@ class Deployment:
         self._seen = None
         self._wake.set()
 
+    # --- over restarts ----------------------------------------------------------------------------
+
+    async def _recall(self) -> None:
+        if self._version is None and self.source.recollection:
+            self._recalled = await self.source.recollection.recall()
+
+    def _fall_back(self) -> None:
+        """The registry does not tell what it has: begin with what served before the restart."""
+        recalled, self._recalled = self._recalled, None
+        if recalled and not self._version and not self._attempt:
+            self._prepare(recalled)
+
+    async def _keep(self) -> None:
+        """Note what serves, whatever that is once it is our turn."""
+        async with self._keeping:
+            recollection = self.source.recollection
+            if not recollection or not self._serving or self._closed:
+                return
+            kept = (recollection, self._serving.snapshot)
+            if kept != self._kept:
+                await recollection.keep(self._serving.snapshot)
+                self._kept = kept
+
     # --- making ready -----------------------------------------------------------------------------
 
     def _prepare(self, wanted: Snapshot) -> None:
@@ -390,6 +438,7 @@ class Deployment:
                 await self._give_up(attempt, source, error)
         else:
             self._swap(attempt, version)
+            await self._keep()
 
     async def _verify(self, attempt: Attempt, source: ComponentSource) -> None:
         if source.verifier is None:
@@ -458,7 +507,7 @@ class Deployment:
         return isinstance(self._closed, ShuttingDown)
 
     def _succeed(self) -> None:
-        self._unheard = self._broken = None
+        self._broken = None
         self._chases = 0
         self._announce()
 
@@ -499,7 +548,11 @@ class Deployment:
         return self._serving is not None and self._serving.verifier == self.source.verifier
 
     def _log_failure(self, error: KernelError, facts: dict[str, object]) -> None:
-        serving = "the old version keeps serving" if self._serving else "it can't run"
+        serving = "it can't run"
+        if self._serving:
+            serving = "the old version keeps serving"
+        elif self._attempt:
+            serving = "the last version that was heard of is being prepared"
         facts = {**facts, "error": error.code}
         logger.error("%s (%s): %s", error.title, serving, error.detail, extra=facts)
 

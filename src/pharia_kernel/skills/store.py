@@ -195,11 +195,13 @@ class SkillStore:
         return isinstance(skill, Deployment) and skill.evict()
 
     def check(self, namespace: str) -> None:
-        """Have all components of a namespace looked at again in their registries."""
+        """Have all components of a namespace looked at again in their registries, and what failed
+        tried again.
+        """
         known = self._namespaces.get(namespace)
         for skill in known.skills.values() if known else ():
             if isinstance(skill, Deployment):
-                skill.check()
+                skill.retry()
 
     def readiness(self) -> dict[str, dict[str, Any]]:
         """Ready once every namespace was read and every skill was tried for the first time, or had

@@ -240,14 +240,26 @@ async def test_equal_questions_are_asked_once(place: Place) -> None:
     assert [seen.method for seen in place.proxy.seen] == ["HEAD", "GET"]
 
 
-async def test_answers_are_kept_for_a_moment(place: Place) -> None:
+async def test_reading_uses_what_was_just_asked(place: Place) -> None:
     await place.push(b"wasm")
     client = place.proxy.client()
     registry = OciRegistry(client, "team", resolution_lifetime=3600.0)
-    snapshot = await registry.snapshot(place.name, "v1")
+    await registry.snapshot(place.name, "v1")
     await registry.read(place.name, "v1")
-    assert not await registry.changed(place.name, "v1", snapshot)
     assert len(place.proxy.requests("HEAD")) == 1
+    await client.close()
+
+
+async def test_looking_never_uses_what_was_asked_before(place: Place) -> None:
+    """A push is noticed by whoever is told to look, however recent the last look is."""
+    await place.push(b"one")
+    client = place.proxy.client()
+    registry = OciRegistry(client, "team", resolution_lifetime=3600.0)
+    one = await registry.snapshot(place.name, "v1")
+    await place.push(b"two")
+    assert await registry.changed(place.name, "v1", one)
+    await place.push(b"three")
+    assert (await registry.snapshot(place.name, "v1")).digest == sha256(b"three")
     await client.close()
 
 

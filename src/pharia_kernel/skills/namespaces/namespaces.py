@@ -48,7 +48,7 @@ class Namespaces:
 
         ``unload_broken``: a namespace whose description can't be used loses its skills, also those
         of the last good one. ``state_directory`` keeps the last good remote descriptions for the
-        next start; none: they are not kept.
+        next start, and which versions from OCI registries serve; none: they are not kept.
         """
         self._store = store
         self._tools = tools
@@ -58,6 +58,7 @@ class Namespaces:
         self._unload_broken = unload_broken
         self._fetcher = Fetcher(fetch_timeout)
         self._memory = Memory(state_directory)
+        self._state_directory = state_directory
         self._followers: dict[str, Follower] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._watcher = Watcher(self._places, self._happened)
@@ -132,7 +133,7 @@ class Namespaces:
         await follower.form.forget()
 
     def _follower(self, name: str, config: Config, predecessor: Follower | None = None) -> Follower:
-        sources = Sources(name, config, self._registries, self._verifiers)
+        sources = Sources(name, config, self._registries, self._verifiers, self._state_directory)
         return Follower(
             name,
             config,

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-import os
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
+from pharia_kernel.skills.files import replace_file
 from pharia_kernel.skills.namespaces.fetching import MAX_BYTES, Validators
 
 logger = logging.getLogger("pharia_kernel.namespaces")
@@ -54,8 +53,7 @@ class Memory:
     def _write(self, namespace: str, url: str, remembered: Remembered) -> None:
         assert self._directory is not None
         try:
-            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _replace(self._directory / _name(namespace, url), msgspec.json.encode(remembered))
+            replace_file(self._directory / _name(namespace, url), msgspec.json.encode(remembered))
         except OSError as error:
             logger.warning(
                 "The description of namespace %s can't be kept for a restart: %s",
@@ -79,19 +77,3 @@ def _read(file: Path) -> Remembered | None:
     except (OSError, msgspec.MsgspecError) as error:
         logger.warning("%s is of no use: %s", file.name, type(error).__name__)
         return None
-
-
-def _replace(file: Path, content: bytes) -> None:
-    """The file has the old or the new content, whatever happens meanwhile."""
-    descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-    temporary = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as opened:
-            opened.write(content)
-            opened.flush()
-            os.fsync(opened.fileno())
-        temporary.replace(file)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise

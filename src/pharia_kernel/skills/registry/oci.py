@@ -21,7 +21,7 @@ from pharia_kernel.skills.registry.layouts import is_index, wasm_layer, wasm_man
 V = TypeVar("V")
 
 RESOLUTION_LIFETIME = 1.0
-"""Seconds for which a tag's digest is not asked for again."""
+"""Seconds for which reading a component uses the digest that its tag was found to have."""
 _MANY = 4096
 
 
@@ -75,14 +75,15 @@ class OciRegistry:
         return self._client, repository
 
     async def snapshot(self, name: str, tag: str) -> Snapshot:
-        return (await self._find(name, tag)).snapshot
+        return (await self._find(name, tag, afresh=True)).snapshot
 
     async def changed(self, name: str, tag: str, since: Snapshot) -> bool:
         _, repository = self.locate(name)
         reference = _reference(tag)
         if is_digest(reference):
             return since.signature != reference
-        return await self._resolve(repository, reference) != since.signature
+        # Never from memory: somebody may have pushed a moment ago, and told us so.
+        return await self._resolve(repository, reference, afresh=True) != since.signature
 
     async def read(self, name: str, tag: str) -> Blob:
         found = await self._find(name, tag)
@@ -111,23 +112,20 @@ class OciRegistry:
         reference = _reference(tag)
         if is_digest(reference):
             return await self._examine(repository, reference)
-        if afresh:
-            self._resolved.pop((repository, reference), None)
-        digest = await self._resolve(repository, reference)
+        digest = await self._resolve(repository, reference, afresh=afresh)
         try:
             return await self._examine(repository, digest)
         except ArtifactNotFound:
             # The tag was moved since, and the registry has dropped what it named.
-            self._resolved.pop((repository, reference), None)
-            moved = await self._resolve(repository, reference)
+            moved = await self._resolve(repository, reference, afresh=True)
             if moved == digest:
                 raise
             return await self._examine(repository, moved)
 
-    async def _resolve(self, repository: str, tag: str) -> str:
+    async def _resolve(self, repository: str, tag: str, *, afresh: bool = False) -> str:
         """The digest behind a tag, at most a moment old."""
         key = (repository, tag)
-        known = self._resolved.get(key)
+        known = None if afresh else self._resolved.get(key)
         if known and time.monotonic() - known[0] < self._lifetime:
             return known[1]
         return await self._resolving.do(key, lambda: self._ask(repository, tag))
