@@ -18,6 +18,7 @@ from typing import Any
 import httpx
 import wasmtime
 
+from benchmarks.components import variant
 from pharia_kernel.oci.client import OciClient
 from tests.skills import hostile
 from tests.skills_layer.namespaces.support import DescriptionServer, description_server
@@ -68,13 +69,14 @@ def stream(answer: str) -> bytes:
 class Skill:
     """A repository of a team, and what was pushed to it."""
 
-    def __init__(self, team: Team, name: str, make: Callable[[str], bytes]) -> None:
+    def __init__(self, team: Team, name: str, make: Callable[[str], bytes], marked: bool) -> None:
         self.team = team
         self.name = name
         self.digests: list[str] = []
         """Of the components, in the order of their numbers, which begin with 1."""
         self.manifests: list[str] = []
         self._make = make
+        self._marked = marked
 
     @property
     def path(self) -> str:
@@ -91,6 +93,8 @@ class Skill:
     async def push(self) -> str:
         """The next version, under the tag ``latest``; the digest of the component."""
         wasm = self._make(str(len(self.digests) + 1))
+        if self._marked:
+            wasm = variant(wasm, self.path)
         # Written down first: somebody may see the tag before the registry's answer is here.
         self.digests.append(sha256(wasm))
         self.manifests.append(
@@ -122,9 +126,15 @@ class Team:
         """Its table in the kernel's ``config.toml``."""
         self.describe()
 
-    async def create(self, name: str, make: Callable[[str], bytes] = function) -> Skill:
-        """A new skill with its first version, in the description, too."""
-        skill = self.skills[name] = Skill(self, name, make)
+    async def create(
+        self, name: str, make: Callable[[str], bytes] = function, *, marked: bool = True
+    ) -> Skill:
+        """A new skill with its first version, in the description, too.
+
+        ``make`` gets the number of a version. Unless they are ``marked`` with the skill's path,
+        equal bytes of several skills are one version, and not pulled twice.
+        """
+        skill = self.skills[name] = Skill(self, name, make, marked)
         await skill.push()
         self.describe()
         return skill
@@ -132,9 +142,7 @@ class Team:
     def describe(self) -> None:
         """Write the description as it should be."""
         entries = "".join(f'{{ name = "{name}" }}, ' for name in self.skills)
-        self.descriptions.text = (
-            f"skills = [{entries}]\nnative-tools = {json.dumps(self.tools)}\n"
-        )
+        self.descriptions.text = f"skills = [{entries}]\nnative-tools = {json.dumps(self.tools)}\n"
 
 
 # --- the site ------------------------------------------------------------------------------------
@@ -150,6 +158,8 @@ class Site:
     teams: dict[str, Team] = field(default_factory=dict)
     extra: dict[str, Json] = field(default_factory=dict)
     """Further tables of ``config.toml``."""
+    token: str = ""
+    """Of an operator, if the kernel wants one."""
     _kernel: KernelProcess | None = None
     _resources: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
 
@@ -200,9 +210,8 @@ class Site:
 
     # --- asking the kernel
 
-    async def get(self, path: str, token: str | None = None) -> Json:
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        response = await self.kernel.client.get(path, headers=headers)
+    async def get(self, path: str) -> Json:
+        response = await self.kernel.client.get(path, headers=bearer(self.token))
         assert response.status_code == 200, response.text
         return response.json()
 
@@ -216,7 +225,8 @@ class Site:
 
     async def refresh(self, team: str) -> None:
         """As a webhook does."""
-        answer = await self.kernel.client.post(f"/v1/namespaces/{team}/refresh")
+        path = f"/v1/namespaces/{team}/refresh"
+        answer = await self.kernel.client.post(path, headers=bearer(self.token))
         assert answer.status_code == 202, answer.text
 
     async def serves(self, skill: Skill, digest: str | None = None) -> Json:
@@ -297,8 +307,10 @@ class Site:
         try:
             yield
         except AssertionError as error:
-            lines = [line for line in self.kernel.log().splitlines() if about in line]
-            error.add_note("\n".join(lines[-20:]))
+            entries = self.kernel.entries()
+            others = [e for e in entries if e["logger"] != "pharia_kernel.skills.runs"]
+            told = [e for e in others if e["level"] == "error" or about in str(e)]
+            error.add_note("\n".join(json.dumps(entry) for entry in told[-15:]))
             raise
 
 
@@ -325,6 +337,10 @@ async def new_site(
         yield site
 
 
+def bearer(token: str | None) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
 def toml(tables: Mapping[str, Mapping[str, Json]]) -> str:
     """Tables of plain values; JSON writes these as TOML does."""
     lines = []
@@ -347,7 +363,7 @@ class Traffic:
         """By skill."""
         self.failures: list[str] = []
         self._kernel = kernel
-        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._headers = bearer(token)
         self._newest: dict[str, int] = {}
         self._workers: dict[str, list[asyncio.Task[None]]] = {}
         self._stopped: set[str] = set()

@@ -45,10 +45,19 @@ async def all_serve(site: Site) -> None:
     await all_of(*(site.serves(skill) for skill in site.skills))
 
 
+async def is_known(site: Site, skill: Skill) -> None:
+    """Wait until the skill's namespace is in effect."""
+
+    async def is_listed() -> bool:
+        return skill.team.name in {entry["name"] for entry in await site.get("/v1/namespaces")}
+
+    await until(is_listed, f"{skill.team.name} is there")
+
+
 # --- deployments ---------------------------------------------------------------------------------
 
 
-async def redeployments(site: Site, requests: Traffic, count: int) -> None:
+async def redeploy(site: Site, requests: Traffic, count: int) -> None:
     """One after the other, by pushing a tag; each has to be served before the next."""
     skills = [site.teams[A].skills["count"], site.teams[B].skills["tell"]]
     pushed: dict[str, list[str]] = {skill.path: [] for skill in skills}
@@ -97,10 +106,7 @@ async def namespace_comes_and_goes(site: Site, requests: Traffic) -> None:
 
 
 async def _is_added(site: Site, skill: Skill) -> None:
-    async def is_listed() -> bool:
-        return C in {entry["name"] for entry in await site.get("/v1/namespaces")}
-
-    await until(is_listed, "the namespace is there")
+    await is_known(site, skill)
     await site.serves(skill)
     assert (await site.enters(C, "ok"))["error"] is None
 
@@ -240,7 +246,7 @@ async def description_faults(site: Site, requests: Traffic) -> None:
 # --- the registry --------------------------------------------------------------------------------
 
 
-async def outage(site: Site, requests: Traffic, seconds: float) -> None:
+async def be_without_registry(site: Site, requests: Traffic, seconds: float) -> None:
     """The registry's process is killed, and comes back after a while."""
     skills = site.skills_of(A, B)
     site.registry.kill()
@@ -355,18 +361,18 @@ def _after(site: Site, team: str) -> Fault:
 Chapter = Callable[[Site, Traffic], Awaitable[None]]
 
 
-def short(size: int) -> list[Chapter]:
-    """All chapters in a size for a campaign that repeats them."""
+def chapters(redeployments: int, outage: int) -> list[Chapter]:
+    """All of them, in a size for a campaign that repeats them; the outage in seconds."""
 
-    async def deployments(site: Site, requests: Traffic) -> None:
-        await redeployments(site, requests, size)
+    async def deploying(site: Site, requests: Traffic) -> None:
+        await redeploy(site, requests, redeployments)
 
-    async def long_outage(site: Site, requests: Traffic) -> None:
-        await outage(site, requests, float(size))
+    async def without_registry(site: Site, requests: Traffic) -> None:
+        await be_without_registry(site, requests, outage)
 
     return [
-        deployments,
-        long_outage,
+        deploying,
+        without_registry,
         namespace_comes_and_goes,
         description_faults,
         registry_faults,

@@ -83,6 +83,10 @@ class RegistryProxy:
         try:
             body = await request.read()
             return await self._respond(request, lambda: self._forward(request, body))
+        except aiohttp.ClientConnectionError:  # the registry is down
+            assert request.transport
+            request.transport.abort()
+            return web.Response()
         finally:
             self.active -= 1
 
