@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import typer
-
-from pharia_kernel_sdk.cli.publish import report
-from pharia_kernel_sdk.cli.publishing import (
+from pharia_kernel_sdk.cli.options import (
     DEADLINE,
     CaFileOption,
     DeadlineOption,
@@ -24,18 +21,7 @@ from pharia_kernel_sdk.cli.publishing import (
     TargetArgument,
     TokenOption,
     UserOption,
-    component_of,
-    open_kernel,
-    open_registry,
-    read_environment,
-    read_key,
-    reporting,
-    skill_name,
-    steps,
-    target_reference,
 )
-from pharia_kernel_sdk.publishing.following import Serving, Wanted, choose_namespace, deploy
-from pharia_kernel_sdk.publishing.publish import prepare, publish
 
 
 def deploy_command(
@@ -58,8 +44,32 @@ def deploy_command(
     token: TokenOption = None,
 ) -> None:
     """Publish a skill, and follow it until the kernel serves it."""
+    from pharia_kernel_sdk.cli.publishing import (
+        component_of,
+        open_kernel,
+        read_environment,
+        read_key,
+        registry_access,
+        report_published,
+        report_serving,
+        reporting,
+        skill_name,
+        steps,
+        target_reference,
+    )
+    from pharia_kernel_sdk.publishing.following import Wanted, choose_namespace, deploy
+    from pharia_kernel_sdk.publishing.publish import prepare, publish
+
     with reporting():
         environment = read_environment()
+        access = registry_access(
+            environment,
+            user=user,
+            password=password,
+            password_stdin=password_stdin,
+            plain_http=plain_http,
+            ca_file=ca_file,
+        )
         reference = target_reference(
             target,
             environment,
@@ -75,26 +85,12 @@ def deploy_command(
             asked.namespace(chosen)
             with steps() as progress:
                 prepared = prepare(component_of(skill, progress), reference)
-                with open_registry(
-                    reference,
-                    environment,
-                    user=user,
-                    password=password,
-                    password_stdin=password_stdin,
-                    plain_http=plain_http,
-                    ca_file=ca_file,
-                ) as opened:
+                with access.open(reference) as opened:
                     published = publish(
                         opened, reference, prepared, key=key, force=force, progress=progress
                     )
-            report(published)
+            report_published(published)
             wanted = Wanted(chosen, reference.name, reference.tag, published.digest)
             with steps() as progress:
                 serving = deploy(asked, wanted, deadline, progress)
     report_serving(serving)
-
-
-def report_serving(serving: Serving) -> None:
-    """For people."""
-    signed = f", signed by {serving.signed_by}" if serving.signed_by else ""
-    typer.echo(f"{serving.path} serves {serving.digest}{signed} (after {serving.seconds:.1f} s)")

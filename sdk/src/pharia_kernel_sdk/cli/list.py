@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pharia_kernel_sdk.cli.publishing import (
+from pharia_kernel_sdk.cli.options import (
     CaFileOption,
     JsonOption,
     KernelOption,
@@ -20,14 +20,10 @@ from pharia_kernel_sdk.cli.publishing import (
     RepositoryOption,
     TokenOption,
     UserOption,
-    open_kernel,
-    open_registry,
-    read_environment,
-    reporting,
-    short,
-    target_reference,
 )
-from pharia_kernel_sdk.publishing.listing import Tag, skills, tags
+
+if TYPE_CHECKING:
+    from pharia_kernel_sdk.publishing.listing import Tag
 
 _WIDTH = 160
 """Columns where the output is no terminal."""
@@ -53,8 +49,25 @@ def list_command(
     token: TokenOption = None,
 ) -> None:
     """List the skills of a kernel: tags, digests and states."""
+    from pharia_kernel_sdk.cli.publishing import (
+        open_kernel,
+        read_environment,
+        registry_access,
+        reporting,
+        target_reference,
+    )
+    from pharia_kernel_sdk.publishing.listing import skills, tags
+
     with reporting():
         environment = read_environment()
+        access = registry_access(
+            environment,
+            user=user,
+            password=password,
+            password_stdin=password_stdin,
+            plain_http=plain_http,
+            ca_file=ca_file,
+        )
         with open_kernel(environment, kernel, token) as asked:
             found = skills(asked, namespace)
         known: dict[str, list[Tag]] = {}
@@ -67,15 +80,7 @@ def list_command(
                 repository=repository,
                 tag=None,
             )
-            with open_registry(
-                reference,
-                environment,
-                user=user,
-                password=password,
-                password_stdin=password_stdin,
-                plain_http=plain_http,
-                ca_file=ca_file,
-            ) as opened:
+            with access.open(reference) as opened:
                 known[path] = tags(opened)
     if as_json:
         typer.echo(json.dumps(_json(found, known), indent=2))
@@ -109,15 +114,20 @@ def _show(found: Sequence[dict[str, Any]], known: Mapping[str, Sequence[Tag]]) -
             skill["path"],
             skill["tag"] or "-",
             Text(state, style=_COLOURS.get(state, "")),
-            short(skill["manifest_digest"]),
-            short(skill["digest"]),
+            _short(skill["manifest_digest"]),
+            _short(skill["digest"]),
             skill["signed_by"] or "-",
             Text(f"{error['title']}: {error['detail']}" if error else ""),
         )
         for tag in known.get(skill["path"], ()):
             here = tag.digest is not None and tag.digest == skill["manifest_digest"]
-            table.add_row("", tag.name, "served" if here else "", short(tag.digest))
+            table.add_row("", tag.name, "served" if here else "", _short(tag.digest))
     console = Console()
     if not console.is_terminal:
         console.width = _WIDTH
     console.print(table)
+
+
+def _short(digest: str | None) -> str:
+    """As much of a digest as people compare."""
+    return digest[: len("sha256:") + 12] if digest else "-"

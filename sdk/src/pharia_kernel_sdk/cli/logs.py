@@ -10,14 +10,10 @@ from typing import Annotated, Any
 
 import typer
 
-from pharia_kernel_sdk.cli.publishing import (
+from pharia_kernel_sdk.cli.options import (
     KernelOption,
     TokenOption,
-    open_kernel,
-    read_environment,
-    reporting,
 )
-from pharia_kernel_sdk.publishing.runs import follow, last_runs
 
 
 def logs_command(
@@ -35,6 +31,9 @@ def logs_command(
     token: TokenOption = None,
 ) -> None:
     """Show the last runs of a kernel's skills: how they ended, and what they printed."""
+    from pharia_kernel_sdk.cli.publishing import open_kernel, read_environment, reporting
+    from pharia_kernel_sdk.publishing.runs import follow, last_runs
+
     with reporting(), suppress(KeyboardInterrupt):
         environment = read_environment()
         with open_kernel(environment, kernel, token) as asked:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from pharia_kernel_sdk.cli import build, deploy, list, logs, publish, rollback
+from pharia_kernel_sdk.cli import build, deploy, list, logs, new, publish, rollback
 
 app = typer.Typer(
     help="Build skills for PhariaKernel.",
@@ -19,6 +19,7 @@ def _group() -> None:
     """Keeps subcommands subcommands even if there is only one."""
 
 
+app.command(name="new")(new.new_command)
 app.command(name="build")(build.build_command)
 app.command(name="publish")(publish.publish_command)
 app.command(name="deploy")(deploy.deploy_command)

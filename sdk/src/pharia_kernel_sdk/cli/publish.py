@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import typer
 
-from pharia_kernel_sdk.cli.publishing import (
+from pharia_kernel_sdk.cli.options import (
     CaFileOption,
     ForceOption,
     JsonOption,
@@ -22,16 +22,7 @@ from pharia_kernel_sdk.cli.publishing import (
     TagOption,
     TargetArgument,
     UserOption,
-    component_of,
-    open_registry,
-    read_environment,
-    read_key,
-    reporting,
-    skill_name,
-    steps,
-    target_reference,
 )
-from pharia_kernel_sdk.publishing.publish import Published, prepare, publish
 
 
 def publish_command(
@@ -51,8 +42,29 @@ def publish_command(
     as_json: JsonOption = False,
 ) -> None:
     """Push a skill to an OCI registry."""
+    from pharia_kernel_sdk.cli.publishing import (
+        component_of,
+        read_environment,
+        read_key,
+        registry_access,
+        report_published,
+        reporting,
+        skill_name,
+        steps,
+        target_reference,
+    )
+    from pharia_kernel_sdk.publishing.publish import prepare, publish
+
     with reporting():
         environment = read_environment()
+        access = registry_access(
+            environment,
+            user=user,
+            password=password,
+            password_stdin=password_stdin,
+            plain_http=plain_http,
+            ca_file=ca_file,
+        )
         reference = target_reference(
             target,
             environment,
@@ -64,37 +76,11 @@ def publish_command(
         key = read_key(sign, environment)
         with steps() as progress:
             prepared = prepare(component_of(skill, progress), reference)
-            with open_registry(
-                reference,
-                environment,
-                user=user,
-                password=password,
-                password_stdin=password_stdin,
-                plain_http=plain_http,
-                ca_file=ca_file,
-            ) as opened:
+            with access.open(reference) as opened:
                 published = publish(
                     opened, reference, prepared, key=key, force=force, progress=progress
                 )
     if as_json:
         typer.echo(json.dumps({**asdict(published), "reference": str(reference)}))
     else:
-        report(published)
-
-
-def report(published: Published) -> None:
-    """For people."""
-    typer.echo(f"{published.reference}")
-    typer.echo(f"  manifest   {published.digest}")
-    typer.echo(f"  component  {published.component}, {published.size / 1e6:.1f} MB")
-    typer.echo(f"  pushed     {_pushed(published)}")
-    if published.previous:
-        typer.echo(f"  before     {published.previous}")
-    if published.signed_with:
-        typer.echo(f"  signed     with {published.signed_with}")
-
-
-def _pushed(published: Published) -> str:
-    pushed = f"{published.pushed / 1e6:.1f} MB" if published.pushed else "nothing"
-    skipped = ", ".join(published.skipped)
-    return f"{pushed}; there already: {skipped}" if skipped else pushed
+        report_published(published)

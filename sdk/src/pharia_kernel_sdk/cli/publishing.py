@@ -1,4 +1,5 @@
-"""What the commands around registries and kernels have in common: options, and how they speak."""
+"""What the commands around registries and kernels have in common: where they get settings, and how
+they speak. Slow to import, so commands do it when they run."""
 
 from __future__ import annotations
 
@@ -6,8 +7,8 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
@@ -18,92 +19,14 @@ from pharia_kernel_sdk.publishing import environment as names
 from pharia_kernel_sdk.publishing.credentials import Credentials, docker_credentials
 from pharia_kernel_sdk.publishing.environment import Environment
 from pharia_kernel_sdk.publishing.errors import PublishError
+from pharia_kernel_sdk.publishing.following import Serving
 from pharia_kernel_sdk.publishing.kernel import DEFAULT_ADDRESS, Kernel
 from pharia_kernel_sdk.publishing.progress import Progress
+from pharia_kernel_sdk.publishing.publish import Published
 from pharia_kernel_sdk.publishing.reference import Defaults, Reference, parse
 from pharia_kernel_sdk.publishing.registry import Registry
 from pharia_kernel_sdk.publishing.signing import SigningKey
 from pharia_kernel_sdk.transport import ADDRESS, TOKEN
-
-SkillArgument = Annotated[
-    str,
-    typer.Argument(help="Component or source of the skill: `greet.wasm`, `greet.py`, `my.greet`."),
-]
-TargetArgument = Annotated[
-    str | None,
-    typer.Argument(
-        help="Where to: REGISTRY/REPOSITORY/NAME:TAG, or NAME:TAG; what is left out comes from "
-        "the options and the environment.",
-        show_default=False,
-    ),
-]
-RegistryOption = Annotated[
-    str | None,
-    typer.Option("--registry", "-R", help="Host of the registry, or SKILL_REGISTRY."),
-]
-RepositoryOption = Annotated[
-    str | None,
-    typer.Option("--repository", "-r", help="Path before the name, or SKILL_REPOSITORY."),
-]
-NameOption = Annotated[
-    str | None, typer.Option("--name", help="Name of the skill; by default that of the file.")
-]
-TagOption = Annotated[str | None, typer.Option("--tag", "-t", help="Version; by default `latest`.")]
-UserOption = Annotated[
-    str | None, typer.Option("--user", "-u", help="User, or SKILL_REGISTRY_USER.")
-]
-PasswordOption = Annotated[
-    str | None,
-    typer.Option(
-        "--password",
-        "-p",
-        help="Password or token, or SKILL_REGISTRY_TOKEN. Other users of this machine can see "
-        "options; --password-stdin hides it.",
-    ),
-]
-PasswordStdinOption = Annotated[
-    bool, typer.Option("--password-stdin", help="Read the password from standard input.")
-]
-PlainHttpOption = Annotated[
-    bool | None,
-    typer.Option(
-        "--plain-http/--https",
-        help="Whether the registry is asked without TLS; by default, only on this machine.",
-        show_default=False,
-    ),
-]
-CaFileOption = Annotated[
-    Path | None, typer.Option("--ca-file", help="Certificates (PEM) that are trusted besides.")
-]
-SignOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--sign",
-        metavar="KEY",
-        help="Sign with this private key, as cosign does. COSIGN_PASSWORD is its password.",
-        show_default=False,
-    ),
-]
-ForceOption = Annotated[bool, typer.Option("--force", help="Move a tag that looks like a version.")]
-KernelOption = Annotated[
-    str | None,
-    typer.Option("--kernel", help=f"Address of the kernel, or {ADDRESS}; else {DEFAULT_ADDRESS}."),
-]
-TokenOption = Annotated[
-    str | None, typer.Option("--token", help=f"Token for the kernel, or {TOKEN}.")
-]
-NamespaceOption = Annotated[
-    str | None,
-    typer.Option(
-        "--namespace", "-n", help="Of the kernel; needed if several have a skill of this name."
-    ),
-]
-DeadlineOption = Annotated[
-    float, typer.Option("--deadline", min=0, help="Seconds until the kernel must serve it.")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Output for programs.")]
-
-DEADLINE = 300.0
 
 
 @contextmanager
@@ -160,8 +83,22 @@ def defaults(environment: Environment, registry: str | None, repository: str | N
     )
 
 
-def open_registry(
-    reference: Reference,
+@dataclass(frozen=True)
+class Access:
+    """How registries are asked."""
+
+    credentials: Credentials | None
+    """As told; none: Docker's."""
+    plain_http: bool | None
+    ca_file: Path | None
+
+    def open(self, reference: Reference) -> Registry:
+        """Raises ``PublishError``."""
+        credentials = self.credentials or docker_credentials(reference.registry)
+        return Registry(reference, credentials, plain_http=self.plain_http, ca_file=self.ca_file)
+
+
+def registry_access(
     environment: Environment,
     *,
     user: str | None,
@@ -169,15 +106,10 @@ def open_registry(
     password_stdin: bool,
     plain_http: bool | None,
     ca_file: Path | None,
-) -> Registry:
-    """With the credentials that are told, or else Docker's."""
+) -> Access:
+    """Raises ``PublishError`` if only half of the credentials is there."""
     credentials = _credentials(environment, user, password, password_stdin)
-    return Registry(
-        reference,
-        credentials or docker_credentials(reference.registry),
-        plain_http=plain_http,
-        ca_file=ca_file,
-    )
+    return Access(credentials, plain_http, ca_file)
 
 
 def _credentials(
@@ -252,6 +184,28 @@ def open_kernel(environment: Environment, address: str | None, token: str | None
     )
 
 
-def short(digest: str | None) -> str:
-    """As much of a digest as people compare."""
-    return digest[: len("sha256:") + 12] if digest else "-"
+# --- results --------------------------------------------------------------------------------------
+
+
+def report_published(published: Published) -> None:
+    """For people."""
+    typer.echo(f"{published.reference}")
+    typer.echo(f"  manifest   {published.digest}")
+    typer.echo(f"  component  {published.component}, {published.size / 1e6:.1f} MB")
+    typer.echo(f"  pushed     {_pushed(published)}")
+    if published.previous:
+        typer.echo(f"  before     {published.previous}")
+    if published.signed_with:
+        typer.echo(f"  signed     with {published.signed_with}")
+
+
+def _pushed(published: Published) -> str:
+    pushed = f"{published.pushed / 1e6:.1f} MB" if published.pushed else "nothing"
+    skipped = ", ".join(published.skipped)
+    return f"{pushed}; there already: {skipped}" if skipped else pushed
+
+
+def report_serving(serving: Serving) -> None:
+    """For people."""
+    signed = f", signed by {serving.signed_by}" if serving.signed_by else ""
+    typer.echo(f"{serving.path} serves {serving.digest}{signed} (after {serving.seconds:.1f} s)")

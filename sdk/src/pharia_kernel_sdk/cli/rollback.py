@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pharia_kernel_sdk.cli.deploy import report_serving
-from pharia_kernel_sdk.cli.publishing import (
+from pharia_kernel_sdk.cli.options import (
     DEADLINE,
     CaFileOption,
     DeadlineOption,
@@ -21,15 +20,7 @@ from pharia_kernel_sdk.cli.publishing import (
     TagOption,
     TokenOption,
     UserOption,
-    open_kernel,
-    open_registry,
-    read_environment,
-    reporting,
-    steps,
-    target_reference,
 )
-from pharia_kernel_sdk.publishing.following import Wanted, choose_namespace, deploy, served
-from pharia_kernel_sdk.publishing.rollback import roll_back
 
 
 def rollback_command(
@@ -54,23 +45,35 @@ def rollback_command(
     token: TokenOption = None,
 ) -> None:
     """Have a tag lead to what it led to before, and follow until the kernel serves that."""
+    from pharia_kernel_sdk.cli.publishing import (
+        open_kernel,
+        read_environment,
+        registry_access,
+        report_serving,
+        reporting,
+        steps,
+        target_reference,
+    )
+    from pharia_kernel_sdk.publishing.following import Wanted, choose_namespace, deploy, served
+    from pharia_kernel_sdk.publishing.rollback import roll_back
+
     with reporting():
         environment = read_environment()
+        access = registry_access(
+            environment,
+            user=user,
+            password=password,
+            password_stdin=password_stdin,
+            plain_http=plain_http,
+            ca_file=ca_file,
+        )
         reference = target_reference(
             target, environment, name="", registry=registry, repository=repository, tag=tag
         )
         with open_kernel(environment, kernel, token) as asked:
             chosen = namespace or choose_namespace(asked, reference)
             history = served(asked, chosen, reference.name)
-            with open_registry(
-                reference,
-                environment,
-                user=user,
-                password=password,
-                password_stdin=password_stdin,
-                plain_http=plain_http,
-                ca_file=ca_file,
-            ) as opened:
+            with access.open(reference) as opened:
                 rolled = roll_back(opened, reference, to, history)
             typer.echo(f"{reference}\n  before     {rolled.before}\n  now        {rolled.digest}")
             wanted = Wanted(chosen, reference.name, reference.tag, rolled.digest)

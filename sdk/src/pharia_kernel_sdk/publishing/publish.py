@@ -88,29 +88,29 @@ def publish(
     progress(f"Asking {reference.registry} what {reference.tag} is")
     found = registry.get(reference.tag)
     current = found[0] if found else None
-    keeps = current is not None and _may_stay(reference, artifact, current)
-    if current is not None and not keeps and reference.looks_immutable and not force:
-        raise PublishError(_taken(reference, layout.digest_of(current)))
-    previous = layout.digest_of(current) if current is not None and not keeps else None
-    manifest = current if keeps and current is not None else artifact.manifest(previous)
-    published = Published(
-        reference,
-        layout.digest_of(manifest),
-        artifact.layer.digest,
-        prepared.size,
-        previous,
-    )
-    if keeps:
+    if current is not None and _may_stay(reference, artifact, current):
+        published = _published(reference, prepared, current)
         published.skipped += ["component", "config", "manifest"]
-    else:
-        _push(registry, "component", artifact.layer, published, progress)
-        _push(registry, "config", artifact.config, published, progress)
-        registry.put(published.digest, manifest)
-    if key is not None:
         _sign(registry, key, published, progress)
-    if not keeps:
-        registry.put(reference.tag, manifest)
+        return published
+    previous = None if current is None else layout.digest_of(current)
+    if previous and reference.looks_immutable and not force:
+        raise PublishError(_taken(reference, previous))
+    manifest = artifact.manifest(previous)
+    published = _published(reference, prepared, manifest, previous)
+    _push(registry, "component", artifact.layer, published, progress)
+    _push(registry, "config", artifact.config, published, progress)
+    registry.put(published.digest, manifest)
+    _sign(registry, key, published, progress)
+    registry.put(reference.tag, manifest)
     return published
+
+
+def _published(
+    reference: Reference, prepared: Prepared, manifest: bytes, previous: str | None = None
+) -> Published:
+    component = prepared.artifact.layer.digest
+    return Published(reference, layout.digest_of(manifest), component, prepared.size, previous)
 
 
 def _may_stay(reference: Reference, artifact: Artifact, current: bytes) -> bool:
@@ -142,7 +142,11 @@ def _push(
         published.skipped.append(what)
 
 
-def _sign(registry: Registry, key: SigningKey, published: Published, progress: Progress) -> None:
+def _sign(
+    registry: Registry, key: SigningKey | None, published: Published, progress: Progress
+) -> None:
+    if key is None:
+        return
     progress(f"Signing with {key.name}")
     if not sign(registry, published.reference, published.digest, key):
         published.skipped.append("signature")

@@ -35,10 +35,10 @@ def roll_back(
     registry: Registry, reference: Reference, target: str | None, served: Sequence[str] = ()
 ) -> RolledBack:
     """``target`` is a tag or the digest of a manifest; none: the one before, or else the first of
-    ``served`` (newest first) that is another. Raises ``PublishError`` and ``RegistryError``."""
+    ``served`` (newest first) that came before it. Raises ``PublishError`` and
+    ``RegistryError``."""
     before = layout.digest_of(_current(registry, reference))
-    wanted = target or previous(registry, reference)
-    wanted = wanted or next((digest for digest in served if digest != before), None)
+    wanted = target or previous(registry, reference) or _older(served, before)
     if wanted is None:
         raise PublishError(
             f"Nothing tells what {reference} was before. Name a tag or the digest of a manifest "
@@ -54,6 +54,13 @@ def roll_back(
     if digest != before:
         registry.put(reference.tag, manifest, media_type)
     return RolledBack(before, digest)
+
+
+def _older(served: Sequence[str], digest: str) -> str | None:
+    """What was served before this was for the first time, so that rolling back twice does not lead
+    forward again."""
+    first = max((at for at, other in enumerate(served) if other == digest), default=-1)
+    return next(iter(served[first + 1 :]), None)
 
 
 def _current(registry: Registry, reference: Reference) -> bytes:
