@@ -10,7 +10,15 @@ from typing import Annotated
 
 import typer
 
-from pharia_kernel import api_key_cli, config, dev_cli, documents_cli, health_cli, status_cli
+from pharia_kernel import (
+    api_key_cli,
+    config,
+    dev_cli,
+    documents_cli,
+    health_cli,
+    skill_cli,
+    status_cli,
+)
 from pharia_kernel.config.sources import CONFIG_FILE, DOTENV_FILE, find_dotenv, parse_dotenv
 from pharia_kernel.telemetry import logs
 
@@ -24,6 +32,7 @@ app.add_typer(documents_cli.app, name="documents")
 app.command()(api_key_cli.api_key)
 app.command()(dev_cli.dev)
 app.command()(health_cli.health)
+skill_cli.register(app)
 app.command()(status_cli.status)
 
 Address = Annotated[

@@ -28,7 +28,7 @@ from pharia_kernel_sdk.declaration import Kind
 _RECIPE = "1"
 """Raise it when the same inputs are made into another image."""
 _SDK = Path(__file__).resolve().parents[1]
-_OUTSIDE = ("build", "cli", "pytest_plugin", "templates", "testing", "wit")
+_OUTSIDE = ("build", "cli", "publishing", "pytest_plugin", "templates", "testing", "wit")
 """Packages of the SDK that no component needs."""
 _OUTSIDE_MODULES = ("__main__.py", "http_csi.py", "transport.py")
 

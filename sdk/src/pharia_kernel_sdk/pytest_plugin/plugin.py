@@ -1,18 +1,19 @@
-"""What pytest loads: options and fixtures. The rest is only imported by tests that use them."""
+"""What pytest loads: options and fixtures."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
-if TYPE_CHECKING:
-    from pharia_kernel_sdk.csi.protocol import Csi
-    from pharia_kernel_sdk.pytest_plugin.runner import Components, SkillRunner
-    from pharia_kernel_sdk.pytest_plugin.scripted import ScriptedCsi
+from pharia_kernel_sdk.csi.protocol import Csi
+from pharia_kernel_sdk.http_csi import HttpCsi
+from pharia_kernel_sdk.pytest_plugin.cassette import Player, Recorder, cassette_file, write
+from pharia_kernel_sdk.pytest_plugin.runner import Components, SkillRunner
+from pharia_kernel_sdk.pytest_plugin.scripted import ScriptedCsi
+from pharia_kernel_sdk.transport import TOKEN, HttpTransport
 
 _NAMESPACE = "dev"
 
@@ -41,8 +42,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture
 def csi(request: pytest.FixtureRequest) -> Iterator[ScriptedCsi]:
     """The kernel as the test says it is: scripted with ``csi.on(...)``, or recorded."""
-    from pharia_kernel_sdk.pytest_plugin.scripted import ScriptedCsi
-
     recording = _Recording(request)
     scripted = ScriptedCsi(recording.csi, recording.advice)
     yield scripted
@@ -57,16 +56,12 @@ def run_skill(
     request: pytest.FixtureRequest, csi: ScriptedCsi, _skill_components: Components
 ) -> SkillRunner:
     """Runs a skill with the test's ``csi``: ``run_skill(skill, input)``."""
-    from pharia_kernel_sdk.pytest_plugin.runner import SkillRunner
-
     as_component = bool(request.config.getoption("--skill-component"))
     return SkillRunner(csi, _skill_components, as_component=as_component)
 
 
 @pytest.fixture(scope="session")
 def _skill_components() -> Iterator[Components]:
-    from pharia_kernel_sdk.pytest_plugin.runner import Components
-
     components = Components()
     yield components
     components.close()
@@ -90,8 +85,6 @@ class _Recording:
     """The recording of one test: being made, being played, or absent."""
 
     def __init__(self, request: pytest.FixtureRequest) -> None:
-        from pharia_kernel_sdk.pytest_plugin.cassette import Recorder, cassette_file
-
         self._kernel: str | None = request.config.getoption("--csi-record")
         self._namespace: str = request.config.getoption("--csi-namespace")
         self._file = cassette_file(Path(request.node.path), request.node.name)
@@ -110,18 +103,12 @@ class _Recording:
         return self._csi
 
     def keep(self) -> None:
-        from pharia_kernel_sdk.pytest_plugin.cassette import write
-
         if self._recorder is not None:
             self._recorder.close()
             if self._recorder.entries:
                 write(self._file, self._recorder.entries)
 
     def _open(self) -> Csi | None:
-        from pharia_kernel_sdk.http_csi import HttpCsi
-        from pharia_kernel_sdk.pytest_plugin.cassette import Player, Recorder
-        from pharia_kernel_sdk.transport import TOKEN, HttpTransport
-
         if self._kernel is not None:
             self._recorder = Recorder(HttpTransport(self._kernel, os.environ.get(TOKEN)))
             return HttpCsi(self._namespace, self._recorder)

@@ -207,6 +207,6 @@ class ScriptedCsi(Csi):
         pytest.fail(
             f"The skill made a call that has no answer: {function}\n{excerpt(request)}\n\n"
             f"The script, in order:\n{self._script}\n\n"
-            f'Script an answer with csi.on("{function}").answer(...){self._advice}.',
+            f'Script an answer with csi.on("{function}").answer(...){self._advice}',
             pytrace=False,
         )
