@@ -1,7 +1,7 @@
 # Needs only make and Python 3.11 to 3.13 with venv; `make help` lists the targets.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install run rag test bench lint format lock clean \
+.PHONY: help install run rag test test-sdk bench lint format lock clean \
 	console screenshots image image-check chart dashboards release-check commits bump
 
 VENV := .venv
@@ -45,6 +45,9 @@ rag: $(STAMP) ## Answer QUESTION="..." from documents, with citations.
 test: $(STAMP) ## Build the test skills and run the tests; ARGS go to pytest.
 	@$(RUN) tools/build_skills.py
 	@$(RUN) -m pytest $(ARGS)
+
+test-sdk: $(STAMP) ## Run the SDK's tests, which need cargo, npm and gcc as well; ARGS go to pytest.
+	@$(RUN) -m pytest sdk/tests $(ARGS)
 
 bench: $(STAMP) ## Print the table of benchmarks.
 	@$(RUN) -m benchmarks $(ARGS)
