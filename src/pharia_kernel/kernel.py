@@ -199,8 +199,10 @@ class Kernel:
 
     async def _apply(self, settings: Settings) -> None:
         self._settings = settings
-        await self._auth.reconfigure(settings)
-        await self._namespaces.reconfigure(settings.namespaces)
+        try:
+            await self._auth.reconfigure(settings)
+        finally:
+            await self._namespaces.reconfigure(settings.namespaces)
 
     def _chosen_elsewhere(self, namespace: str) -> bool:
         return wiring.chosen_elsewhere(self._settings.namespaces.get(namespace))

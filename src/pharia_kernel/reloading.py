@@ -111,11 +111,17 @@ class Reloader:
     async def _compare(self, settings: Settings) -> None:
         changed = set(_differences(self._settings, settings))
         if applicable := changed & RELOADABLE:
-            self._settings = self._settings.model_copy(
+            wanted = self._settings.model_copy(
                 update={name: getattr(settings, name) for name in applicable}
             )
             logger.info("The configuration changed: %s", _keys(applicable))
-            await self._apply(self._settings)
+            try:
+                await self._apply(wanted)
+            except Exception:
+                logger.exception("The changed configuration could not be applied as a whole")
+                self._problems = ["it could not be applied as a whole; the log has the reason"]
+                return
+            self._settings = wanted
         restart_for = _keys(changed - RELOADABLE)
         if restart_for and restart_for != self._restart_for:
             logger.warning(

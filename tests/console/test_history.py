@@ -8,11 +8,14 @@ from collections.abc import Iterator
 import pytest
 
 from pharia_kernel.config import Settings
+from pharia_kernel.console import reports
+from pharia_kernel.console.otlp import KeyValue, OtlpSpan, Status, plain
 from pharia_kernel.csi.types import CallContext, ChatParams, ChatRequest, Message
 from pharia_kernel.errors import SkillFailed
 from pharia_kernel.telemetry import history, names, runs, scope, tracing
 from pharia_kernel.telemetry.generation import Generation, capture_content
 from pharia_kernel.telemetry.history import (
+    MAX_ATTRIBUTES,
     MAX_EVENTS,
     MAX_SIZE,
     MAX_SPANS,
@@ -211,3 +214,28 @@ def test_spans_events_and_texts_are_bounded() -> None:
     assert recording.spans[-1].events == []
     recording.event(spans[-1], "event", 1, {})
     assert (spans[-1].events, spans[1].dropped_events) == ([], 0)
+
+
+def test_what_others_report_is_bounded_and_foreign() -> None:
+    kept = History(5)
+    trace = "1" * 32
+    span = OtlpSpan(trace_id=trace, span_id="2" * 16, status=Status("x" * 10 * MAX_SIZE, 2))
+    many = [("pharia-kernel", span)] * (MAX_SPANS + 3)
+    assert reports.keep(kept, many) == 3
+    recording = kept.reported(trace)
+    texts = [span.status or "" for span in recording.spans]
+    assert sum(map(len, texts)) < MAX_SIZE + 10 * MAX_SPANS
+    assert {span.service for span in recording.spans} == {"unknown_service"}
+
+
+@pytest.mark.parametrize("time", [-1, 1 << 64, "9" * 400])
+def test_times_of_others_are_times(time: int | str) -> None:
+    with pytest.raises(ValueError, match="nanoseconds"):
+        OtlpSpan(trace_id="1" * 32, span_id="2" * 16, start_time_unix_nano=time)
+
+
+def test_only_so_many_attributes_are_looked_at() -> None:
+    attributes = [KeyValue(str(number), {"stringValue": "x"}) for number in range(1000)]
+    nested = [KeyValue("list", {"arrayValue": {"values": [{"intValue": 1}] * 1000}})]
+    assert len(list(plain(attributes))) == MAX_ATTRIBUTES
+    assert [len(value) for _, value in plain(nested) if isinstance(value, list)] == [MAX_ATTRIBUTES]

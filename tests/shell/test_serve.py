@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -44,6 +45,32 @@ async def test_callback_gets_the_bound_address(skills: MemorySkills) -> None:
         assert (await client.get(f"http://{host}:{port}/health")).text == "ok"
     os.kill(os.getpid(), signal.SIGTERM)
     await within(served.task)
+
+
+@pytest.mark.parametrize(
+    "endless",
+    [
+        b"GET / HTTP/1.1\r\nX: ",
+        b"POST /v1/skills/a/b/run HTTP/1.1\r\nTransfer-Encoding: chunked\r\n"
+        b"Content-Type: application/json\r\n\r\n2\r\n{}\r\n0\r\nX: ",
+    ],
+    ids=["head", "trailer"],
+)
+async def test_heads_without_end_are_cut(skills: MemorySkills, endless: bytes) -> None:
+    async with listening(app_of(skills)) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(endless)
+
+        async def send_on() -> None:
+            while True:
+                writer.write(b"a" * 65536)
+                await writer.drain()
+
+        with pytest.raises(ConnectionError):
+            await within(send_on())
+        with contextlib.suppress(ConnectionError):
+            assert b"200" not in await within(reader.read(64))
+        writer.close()
 
 
 async def test_address_in_use_is_said(skills: MemorySkills) -> None:

@@ -20,6 +20,7 @@ from pharia_kernel.errors import (
     NotAComponent,
     RegistryUnavailable,
     SignatureRejected,
+    SkillLoadError,
     SkillUnavailable,
 )
 from pharia_kernel.skills.deployment import HISTORY, ComponentSource, Pace
@@ -646,6 +647,21 @@ async def test_another_version_ends_the_memory_of_a_failure(
     assert quick.compiler.started == ["garbage"]
     registry.push("greet", "function:1")
     await serves(quick, "function:1")
+
+
+async def test_who_waited_for_a_version_that_was_taken_back_is_told(
+    quick: Kernel, registry: RemoteRegistry
+) -> None:
+    deploy(quick, registry, "garbage")
+    await error_of(quick.run("dev/greet"))
+    gate = quick.compiler.gates["function:1"] = asyncio.Event()
+    registry.push("greet", "function:1")
+    await eventually(lambda: "function:1" in quick.compiler.started)
+    waiting = asyncio.create_task(error_of(quick.run("dev/greet")))
+    await asyncio.sleep(0)  # it waits
+    registry.push("greet", "garbage")
+    assert isinstance(await asyncio.wait_for(waiting, 30), SkillLoadError)
+    gate.set()
 
 
 async def test_an_outage_does_not_make_a_broken_version_interesting_again(

@@ -146,7 +146,9 @@ async def test_keeping_and_recalling(tmp_path: Path) -> None:
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"place": 1}', b"\xff" * 200_000])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b'{"place": 1}', b'{"place": "\xff"}', b"\xff" * 200_000]
+)
 async def test_a_damaged_file_costs_only_the_memory(
     tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Struct, field
 
 from pharia_kernel.errors import BadRequest
+from pharia_kernel.telemetry.history import MAX_ATTRIBUTES, MAX_EVENTS
 
 if TYPE_CHECKING:
     from opentelemetry.proto.common.v1.common_pb2 import AnyValue as ProtoValue
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 _TRACE_ID = re.compile("(?!0{32})[0-9a-f]{32}")
 _SPAN_ID = re.compile("(?!0{16})[0-9a-f]{16}")
 _KINDS = ("internal", "internal", "server", "client", "producer", "consumer")
+_TIMES = 1 << 64
+UNKNOWN_SERVICE = "unknown_service"
 _ERROR = 2
 """``STATUS_CODE_ERROR``"""
 
@@ -66,7 +69,10 @@ class OtlpSpan(Struct, rename="camel"):
             raise ValueError("`spanId` must be 16 hexadecimal digits that are not all zero")
         if self.parent_span_id and not _SPAN_ID.fullmatch(self.parent_span_id):
             raise ValueError("`parentSpanId` must be 16 hexadecimal digits, or empty")
-        int(self.start_time_unix_nano), int(self.end_time_unix_nano)
+        times = [event.time_unix_nano for event in self.events]
+        for time in (self.start_time_unix_nano, self.end_time_unix_nano, *times):
+            if not 0 <= int(time) < _TIMES:
+                raise ValueError("times must be nanoseconds since 1970, in 64 bits")
 
     @property
     def kind_name(self) -> str:
@@ -103,14 +109,14 @@ def from_json(body: bytes) -> list[Reported]:
     """Raises ``BadRequest``."""
     try:
         request = _decode_json(body)
+        return [
+            (_service(resource.resource.attributes), span)
+            for resource in request.resource_spans
+            for scope in resource.scope_spans
+            for span in scope.spans
+        ]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequest(f"The body is not OTLP/JSON: {error}.") from None
-    return [
-        (_service(resource.resource.attributes), span)
-        for resource in request.resource_spans
-        for scope in resource.scope_spans
-        for span in scope.spans
-    ]
 
 
 def from_protobuf(body: bytes) -> list[Reported]:
@@ -143,14 +149,14 @@ def _span(span: ProtoSpan) -> OtlpSpan:
         attributes=_attributes(span.attributes),
         events=[
             Event(event.name, event.time_unix_nano, _attributes(event.attributes))
-            for event in span.events
+            for event in span.events[: MAX_EVENTS + 1]
         ],
         status=Status(span.status.message, span.status.code),
     )
 
 
 def _attributes(pairs: Any) -> list[KeyValue]:
-    return [KeyValue(pair.key, _value(pair.value)) for pair in pairs]
+    return [KeyValue(pair.key, _value(pair.value)) for pair in pairs[:MAX_ATTRIBUTES]]
 
 
 _MEMBERS = {
@@ -167,9 +173,10 @@ def _value(value: ProtoValue) -> dict[str, Any]:
         case None:
             return {}
         case "array_value":
-            return {"arrayValue": {"values": [_value(item) for item in value.array_value.values]}}
+            items = value.array_value.values[:MAX_ATTRIBUTES]
+            return {"arrayValue": {"values": [_value(item) for item in items]}}
         case "kvlist_value":
-            pairs: list[ProtoKeyValue] = list(value.kvlist_value.values)
+            pairs: list[ProtoKeyValue] = list(value.kvlist_value.values[:MAX_ATTRIBUTES])
             values = [{"key": pair.key, "value": _value(pair.value)} for pair in pairs]
             return {"kvlistValue": {"values": values}}
         case "bytes_value":
@@ -183,7 +190,7 @@ def _value(value: ProtoValue) -> dict[str, Any]:
 
 def plain(attributes: list[KeyValue]) -> Iterator[tuple[str, str | bool | int | float | list[str]]]:
     """Keys and values as the kernel keeps its own; what is nested is JSON text."""
-    for pair in attributes:
+    for pair in attributes[:MAX_ATTRIBUTES]:
         value = _plain(pair.value)
         if isinstance(value, list):
             yield pair.key, [item if isinstance(item, str) else _json(item) for item in value]
@@ -197,11 +204,11 @@ def _plain(value: Any) -> Any:
     """Of ``AnyValue``; none for what it can't be."""
     match value:
         case {"arrayValue": {"values": list(items)}}:
-            return [_plain(item) for item in items]
+            return [_plain(item) for item in items[:MAX_ATTRIBUTES]]
         case {"kvlistValue": {"values": list(pairs)}}:
             return {
                 str(pair["key"]): _plain(pair.get("value"))
-                for pair in pairs
+                for pair in pairs[:MAX_ATTRIBUTES]
                 if isinstance(pair, dict) and "key" in pair
             }
         case {"intValue": int(number) | str(number)}:
@@ -224,4 +231,4 @@ def _service(attributes: list[KeyValue]) -> str:
     for key, value in plain(attributes):
         if key == "service.name":
             return str(value)
-    return "unknown_service"
+    return UNKNOWN_SERVICE

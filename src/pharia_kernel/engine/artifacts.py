@@ -85,7 +85,7 @@ class ArtifactCache:
             os.utime(sidecar_path)
         except FileNotFoundError:  # or another kernel has just removed it
             return None
-        except (OSError, msgspec.MsgspecError) as error:
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
             log.warning("artifact of %s is unreadable and is compiled again: %s", digest, error)
             intact = False
         if not intact or facts.digest != digest:

@@ -140,7 +140,8 @@ class CompilerProcess:
         log.error(
             "compiler ended with status %d: %s", code, stderr.decode(errors="replace")[-4000:]
         )
-        if code in (-signal.SIGABRT, -signal.SIGKILL) or b"MemoryError" in stderr:
+        # Its memory limit makes it abort; who is killed was killed by somebody else.
+        if code == -signal.SIGABRT or b"MemoryError" in stderr:
             limit = self._settings.memory_limit >> 20
             return CompileFailed(
                 f"The compiler was stopped (status {code}), most likely because it needed more "

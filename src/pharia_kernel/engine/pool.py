@@ -202,8 +202,8 @@ class Pool:
                     engine.unload(digest)
 
     def holds(self, path: Path) -> bool:
-        """Whether engines, also ones that are started later, load this artifact."""
-        return any(artifact.path == path for artifact in self._artifacts.values())
+        """Whether engines, also ones that are started later, load this artifact. For any thread."""
+        return any(artifact.path == path for artifact in list(self._artifacts.values()))
 
     # --- runs
 

@@ -84,6 +84,8 @@ class _Routes:
             await self._guard.admit(document_scope, encoded=True)
             await self._resources(document_scope, receive, send)
             return
+        if document_paths.disguised(scope):
+            raise HTTPException(404)
         if b"%2f" in scope.get("raw_path", b"").lower():
             # Decoded it would pass for a separator, but no name contains one.
             raise HTTPException(404)

@@ -8,6 +8,8 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 _HEAD = b"HTTP/1.1 "
+_MAX_HEAD = 256 << 10
+"""Bytes of a request's head, or of the trailers behind its body: the parser has no limit."""
 
 
 class HeadWithBody(asyncio.Transport):
@@ -60,5 +62,35 @@ class HeadWithBody(asyncio.Transport):
 
 
 class HttpProtocol(HttpToolsProtocol):
+    _head_bytes = 0
+    """Received since the last part of a request was complete."""
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(HeadWithBody(transport, self.loop))
+
+    def data_received(self, data: bytes) -> None:
+        self._head_bytes += len(data)
+        super().data_received(data)
+        if self._head_bytes > _MAX_HEAD and not self.transport.is_closing():
+            if self.cycle is None or self.cycle.response_complete:
+                self.send_400_response("The request's head is too long.")
+            else:
+                self.transport.abort()
+
+    # What is none of these belongs to a head.
+
+    def on_message_begin(self) -> None:
+        self._head_bytes = 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._head_bytes = 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._head_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._head_bytes = 0
+        super().on_message_complete()

@@ -16,3 +16,10 @@ def undecoded(scope: Scope) -> Scope | None:
     if not raw_path.startswith(_ROOTS):
         return None
     return {**scope, "path": raw_path.decode("latin-1")}
+
+
+def disguised(scope: Scope) -> bool:
+    """Whether a path only leads to these routes once it is decoded: then the guard and the route
+    would not mean the same names."""
+    path: str = scope["path"]
+    return path.startswith(tuple(root.decode() for root in _ROOTS))

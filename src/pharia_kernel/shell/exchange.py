@@ -27,6 +27,9 @@ _SECRET = re.compile(
 )
 
 
+_PORT = re.compile("[0-9]{1,5}")
+
+
 class Exchange:
     """One request and its answer, as far as they are known."""
 
@@ -147,7 +150,7 @@ def _query(query: bytes) -> str | None:
 def _server(host: str, server: Any) -> tuple[str | None, int | None]:
     """From the header ``Host``; else where the connection came in."""
     name, separator, port = host.rpartition(":")
-    if separator and port.isdigit() and not name.endswith(":"):
+    if separator and _PORT.fullmatch(port) and not name.endswith(":"):
         return name.strip("[]"), int(port)
     if host:
         return host.strip("[]"), None

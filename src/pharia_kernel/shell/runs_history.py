@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Security
@@ -160,7 +161,8 @@ def router(token: ApiToken) -> APIRouter:
         headers = dict(request.scope["headers"])
         body = await read_body(headers, request.receive, MAX_REPORT)
         decode = otlp.from_json if media_type == _JSON else otlp.from_protobuf
-        return _taken(reports.keep(kept, decode(body)), media_type)
+        reported = await asyncio.to_thread(decode, body)
+        return _taken(reports.keep(kept, reported), media_type)
 
     return routes
 

@@ -15,11 +15,12 @@ _TRACEPARENT = re.compile(
 def trace_headers(headers: Mapping[bytes, bytes]) -> dict[str, str]:
     """``traceparent`` and ``tracestate`` to hand on; empty if the request has no valid ones."""
     parent = headers.get(b"traceparent")
-    if parent is None or not _TRACEPARENT.fullmatch(parent):
+    if parent is None or not parent.isascii() or not _TRACEPARENT.fullmatch(parent):
         return {}
-    context = {"traceparent": parent.decode("latin-1")}
-    if state := headers.get(b"tracestate"):
-        context["tracestate"] = state.decode("latin-1")
+    context = {"traceparent": parent.decode()}
+    state = headers.get(b"tracestate", b"")
+    if state and state.isascii() and state.decode().isprintable():
+        context["tracestate"] = state.decode()
     return context
 
 

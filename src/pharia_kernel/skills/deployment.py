@@ -366,7 +366,9 @@ class Deployment:
         if self._serving and self._serving.serves(wanted, source.verifier):
             self._serving.adopt(wanted, source.verifier)
             self._succeed()
-        elif not self._is_hopeless(wanted):
+        elif self._is_hopeless(wanted):
+            self._announce()  # who waited for what was discarded has nothing to wait for
+        else:
             self._prepare(wanted)
 
     def _is_hopeless(self, wanted: Snapshot) -> bool:
@@ -498,6 +500,7 @@ class Deployment:
         """Cancel what is being prepared."""
         if self._attempt and self._preparing:
             self._preparing.cancel()
+            self._preparing = None
             self._drop(self._attempt)
 
     # --- keeping the record -----------------------------------------------------------------------

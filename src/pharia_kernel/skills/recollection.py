@@ -62,7 +62,7 @@ class Recollection(Struct, frozen=True):
                 served = msgspec.json.decode(file.read(_MAX_BYTES), type=_Served)
         except FileNotFoundError:
             return None
-        except (OSError, msgspec.MsgspecError) as error:
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
             logger.warning("%s is of no use: %s", self._file.name, type(error).__name__)
             return None
         if served.place != self.place:

@@ -75,9 +75,18 @@ class Recording:
         """Spans for which there was no room."""
         self._room = MAX_SIZE
 
+    @property
+    def has_room(self) -> bool:
+        """For one more span."""
+        return len(self.spans) < MAX_SPANS
+
+    def text(self, value: str) -> str:
+        """As much of it as there is room for."""
+        return str(self._cut(value))
+
     def add(self, span: SpanRecord) -> bool:
         """False if there is no room for it."""
-        if len(self.spans) >= MAX_SPANS:
+        if not self.has_room:
             self.dropped += 1
             return False
         self.spans.append(span)

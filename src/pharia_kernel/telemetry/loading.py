@@ -38,7 +38,8 @@ class Stages:
         try:
             yield
         except BaseException as error:
-            stage.error = error
+            # Without its frames, which hold the component's bytes.
+            stage.error = type(error).__new__(type(error))
             raise
         finally:
             stage.end = time.time_ns()

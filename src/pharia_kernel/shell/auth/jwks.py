@@ -98,6 +98,15 @@ class ProviderKeys:
             raise self._unavailable()
         return self._fetched.keys
 
+    def usable(self) -> bool:
+        """Whether what was verified with the present keys still counts. Begins to fetch them again
+        before they get old."""
+        if self._fetched is None:
+            return False
+        if self._age() >= 0.8 * self._fetched.lifetime:
+            self._begin()
+        return self._age() < LONGEST_STALE
+
     async def candidates(self, kid: str | None, algorithm: str) -> list[Key]:
         """Keys that may have signed so. A new key of the provider is found, too."""
         found = (await self.current()).candidates(kid, algorithm)

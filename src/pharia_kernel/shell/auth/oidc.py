@@ -111,7 +111,7 @@ class OidcAuthorizer:
     def known(self, token: str) -> Identity | None:
         """Whom a token stands for that was verified before and has not expired."""
         found = self._verified.get(digest(token))
-        if found is None or found.generation != self._keys.generation:
+        if found is None or not self._keys.usable() or found.generation != self._keys.generation:
             return None
         return found.identity if self._clock() < found.expires else None
 

@@ -15,6 +15,8 @@ from pharia_kernel.resilience import parse_retry_after
 
 MAX_BYTES = 1 << 20
 _MAX_REDIRECTS = 5
+_REDIRECTS = {301, 302, 303, 307, 308}
+_NO_URL = "is redirected to something that is not an HTTP URL"
 _TEMPORARY = {429}
 
 
@@ -87,7 +89,7 @@ class Fetcher:
             target = target.with_user(None)
             headers["Authorization"] = f"Bearer {token}"
         try:
-            async with self._open_session().get(target, headers=headers) as response:
+            async with await self._get(target, headers) as response:
                 return await self._read(response, conditional=bool(known.conditions()))
         except TimeoutError:
             raise FetchFailed(
@@ -95,6 +97,22 @@ class Fetcher:
             ) from None
         except (aiohttp.ClientError, ValueError, OSError) as error:
             raise _failed(error) from error
+
+    async def _get(self, url: URL, headers: dict[str, str]) -> aiohttp.ClientResponse:
+        """Follows redirects itself, because each has to be looked at before it is followed."""
+        for _ in range(_MAX_REDIRECTS + 1):
+            response = await self._open_session().get(url, headers=headers, allow_redirects=False)
+            location = response.headers.get("Location")
+            if response.status not in _REDIRECTS or not location:
+                return response
+            response.release()
+            following = _target(url, location)
+            if (url.scheme, following.scheme) == ("https", "http"):
+                raise FetchFailed("is redirected from https to http")
+            if following.origin() != url.origin():
+                headers = {k: v for k, v in headers.items() if k != "Authorization"}
+            url = following
+        raise FetchFailed("is redirected too often")
 
     async def close(self) -> None:
         if self._session:
@@ -112,7 +130,6 @@ class Fetcher:
         return self._session
 
     async def _read(self, response: aiohttp.ClientResponse, *, conditional: bool) -> Fetched | None:
-        _refuse_downgrade(response)
         if response.status == 304 and conditional:
             return None
         if response.status != 200:
@@ -123,6 +140,19 @@ class Fetcher:
             _limit(body)
         text = _decode(_decompress(body, response.headers.get("Content-Encoding", "")))
         return Fetched(text, _validators(response), response.content_type == "text/html")
+
+
+def _target(url: URL, location: str) -> URL:
+    """Where a redirect leads."""
+    try:
+        given = URL(location)
+        following = url.join(given)
+    except ValueError:
+        raise FetchFailed(_NO_URL) from None
+    without_host = bool(given.scheme) and not given.host
+    if following.scheme not in {"http", "https"} or without_host:
+        raise FetchFailed(_NO_URL)
+    return following
 
 
 def _limit(body: bytes | bytearray) -> None:
@@ -166,12 +196,6 @@ def _sendable(value: str | None) -> str | None:
     return value if value and value.isascii() and value.isprintable() else None
 
 
-def _refuse_downgrade(response: aiohttp.ClientResponse) -> None:
-    hops = [*(hop.url.scheme for hop in response.history), response.url.scheme]
-    if "http" in hops[hops.index("https") :] if "https" in hops else False:
-        raise FetchFailed("is redirected from https to http")
-
-
 def _refused(response: aiohttp.ClientResponse) -> FetchFailed:
     status = response.status
     answer = f"server answered with status {status}"
@@ -199,10 +223,6 @@ def _failed(error: Exception) -> FetchFailed:
             return _unreachable(
                 "its server can't be reached", *([os.strerror(number)] if number else [])
             )
-        case aiohttp.TooManyRedirects():
-            return FetchFailed("is redirected too often")
-        case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError():  # the setting is checked
-            return FetchFailed("is redirected to something that is not an HTTP URL")
         case aiohttp.ClientPayloadError():
             return _unreachable("the answer broke off")
         case aiohttp.ClientResponseError():

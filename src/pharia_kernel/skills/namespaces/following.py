@@ -65,6 +65,8 @@ class Follower:
         self._last_attempt: float | None = None
         self._last_success: float | None = None
         self._next_attempt: float | None = None
+        self._inherited = predecessor is not None
+        """What is in effect was told under another configuration."""
         if predecessor:
             self._current = predecessor._current
             self._state = predecessor._state
@@ -216,7 +218,8 @@ class Follower:
         if description != old:
             self._generation += 1
             self._tell(old, description)
-        if old is None or not description.same_tools(old):
+        if self._inherited or old is None or not description.same_tools(old):
+            self._inherited = False
             self._tools.configure(self._name, description.mcp_servers, description.native_tools)
         self._store.configure(self._name, description.skills)
 

@@ -74,6 +74,6 @@ def _read(file: Path) -> Remembered | None:
         return msgspec.json.decode(content, type=Remembered)
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
         logger.warning("%s is of no use: %s", file.name, type(error).__name__)
         return None

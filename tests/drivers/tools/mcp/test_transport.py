@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -124,6 +125,21 @@ async def test_answer_is_limited(exchange: Exchange, monkeypatch: pytest.MonkeyP
         response = await within(http.post(url, json=REQUEST))
     assert (response.status_code, response.content) == (502, b"")
     assert exchange.problem == "gave an answer longer than 100 bytes"
+
+
+@pytest.mark.parametrize("content_type", [JSON, EVENTS])
+@pytest.mark.parametrize("status", [200, 500])
+async def test_compressed_answers_are_refused(
+    exchange: Exchange, content_type: str, status: int
+) -> None:
+    """A few kilobytes could become gigabytes."""
+    compressed = answers(
+        status, gzip.compress(bytes(1_000_000)), f"{content_type}\r\nContent-Encoding: gzip"
+    )
+    async with client(compressed) as (http, url):
+        response = await within(http.post(url, json=REQUEST))
+    assert (response.status_code, response.content) == (502, b"")
+    assert exchange.problem == "compressed its answer, which it was not asked for"
 
 
 @pytest.mark.parametrize("session", ["s1", None])

@@ -154,7 +154,7 @@ class Session:
     @asynccontextmanager
     async def _connected(self, exchange: Exchange) -> AsyncIterator[Client]:
         async with httpx2.AsyncClient(
-            headers=dict(self._endpoint.headers),
+            headers={"accept-encoding": "identity", **dict(self._endpoint.headers)},
             # Exchanges have deadlines; silence is allowed.
             timeout=httpx2.Timeout(None, connect=self._connect_timeout),
             transport=IsolatingTransport(self._connections()),

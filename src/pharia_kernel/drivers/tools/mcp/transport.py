@@ -123,6 +123,11 @@ async def _received(
     status, stream = response.status_code, response.stream
     if not isinstance(stream, httpx2.AsyncByteStream):
         raise TypeError("an asynchronous transport has asynchronous bodies")
+    if response.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
+        # The SDK would inflate it without any limit.
+        await stream.aclose()
+        exchange.problem = "compressed its answer, which it was not asked for"
+        return httpx2.Response(502, request=request)
     if status < 400 and response.headers.get("content-type", "").startswith("text/event-stream"):
         return _with_body(response, _LimitedStream(stream, exchange))
     body = await _read(stream)
