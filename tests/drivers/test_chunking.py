@@ -157,7 +157,7 @@ async def test_the_event_loop_goes_on_meanwhile(chunker: Chunker) -> None:
     text = "Größe zählt, sagt der Kern. " * 20_000
     chunking = await watched(chunker.chunk(request(text, 20), ANYBODY))
     assert len(chunking.result) > 10 * SPANS_PER_FRAME
-    assert chunking.longest_stall < chunking.seconds / 4
+    assert chunking.turns > 1000
 
 
 async def test_a_batch_gives_the_same_as_single_requests(chunker: Chunker) -> None:

@@ -98,7 +98,7 @@ async def test_the_event_loop_goes_on_meanwhile(selector: LanguageSelector) -> N
     await select(selector, ENGLISH, "eng", "deu")
     selecting = await watched(select(selector, ENGLISH * 10_000, "eng", "deu"))
     assert selecting.result == "eng"
-    assert selecting.longest_stall < selecting.seconds / 4
+    assert selecting.turns > 1000
 
 
 async def test_a_text_that_is_not_unicode_is_refused(selector: LanguageSelector) -> None:
