@@ -40,8 +40,10 @@ def moved(name: str) -> Path:
 
 
 def _key(folder: Path) -> str:
-    digest = hashlib.sha256(images._RECIPE.encode())
-    sources = [*(SDK / "src").rglob("*.py"), *(SDK / "src").rglob("*.wit"), *folder.rglob("*.py")]
-    for file in sorted(sources):
-        digest.update(str(file).encode() + b"\0" + file.read_bytes() + b"\0")
+    """Of all that a component is made from: the image, the build, and the sources."""
+    package = SDK / "src" / "pharia_kernel_sdk"
+    build_sources = [*(package / "build").rglob("*.py"), *folder.rglob("*.py")]
+    digest = hashlib.sha256(images.RECIPE.encode())
+    for file in sorted([*images.guest_files(), *(package / "wit").glob("*.wit"), *build_sources]):
+        digest.update(str(file.name).encode() + b"\0" + file.read_bytes() + b"\0")
     return digest.hexdigest()[:16]

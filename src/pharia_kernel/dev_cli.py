@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from pharia_kernel import config
+from pharia_kernel.config.authorization import is_loopback
 from pharia_kernel.config.values import Address, parse_address
 from pharia_kernel.skills.paths import check_namespace
 
@@ -85,19 +85,12 @@ def _loopback(text: str) -> Address:
         address = parse_address(text)
     except ValueError:
         _fail(f"--address: expected HOST:PORT, such as 127.0.0.1:8081, not `{text}`")
-    if not _is_loopback(address.host):
+    if not is_loopback(address.host):
         _fail(
             f"--address: `{address.host}` can be reached from other machines, but sources run "
             "without a sandbox. Use 127.0.0.1, ::1 or localhost, or build a component."
         )
     return address
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _named(sources: list[Path]) -> dict[str, Path]:

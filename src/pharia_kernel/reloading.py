@@ -32,6 +32,10 @@ RELOADABLE = frozenset(
 """Settings that take effect without a restart."""
 
 
+_QUIET = 0.25
+"""Seconds. Nobody waits for a configuration as they wait for a skill that they have just built."""
+
+
 class Configuration(Struct, frozen=True):
     """How to read the configuration again."""
 
@@ -58,7 +62,7 @@ class Reloader:
         self._load = configuration.load
         self._apply = apply
         self._wake = asyncio.Event()
-        self._watcher = Watcher(lambda: configuration.files, lambda _: self.reload())
+        self._watcher = Watcher(lambda: configuration.files, lambda _: self.reload(), _QUIET)
         self._problems: list[str] = []
         self._restart_for: list[str] = []
 

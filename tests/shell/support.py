@@ -12,12 +12,13 @@ from typing import Any, TypeVar
 import httpx
 from starlette.types import ASGIApp
 
+from pharia_kernel import config
 from pharia_kernel.csi.api import Csi
 from pharia_kernel.csi.service import CsiService
 from pharia_kernel.drivers.tools.toolbox import Toolbox
 from pharia_kernel.errors import SkillNotFound
 from pharia_kernel.shell import create_app, serve
-from pharia_kernel.shell.auth import AllowAll, Authorizer
+from pharia_kernel.shell.auth import Authorizer, Authorizers
 from pharia_kernel.skills.paths import SkillPath
 from pharia_kernel.skills.types import (
     Caller,
@@ -167,7 +168,7 @@ def app_of(
     return create_app(
         skills=skills,
         csi=csi or CsiService(None, Toolbox()),
-        auth=auth or AllowAll(),
+        auth=auth or Authorizers(config.Settings()),
         settings=settings or Settings(),
         version=VERSION,
     )

@@ -16,11 +16,12 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 from typer.testing import CliRunner, Result
 
+from pharia_kernel import config
 from pharia_kernel.documents_cli import app as cli
 from pharia_kernel.drivers.retrieval.local.index import LocalDocumentIndex
 from pharia_kernel.errors import UpstreamRejected
 from pharia_kernel.shell import document_paths, documents, problems
-from pharia_kernel.shell.auth import AllowAll, ApiToken, Authorizer, Authorizers, Guard
+from pharia_kernel.shell.auth import ApiToken, Authorizer, Authorizers, Guard
 from pharia_kernel.shell.documents import DocumentRoutes
 from pharia_kernel.shell.problems import Problems
 from tests.drivers.retrieval.support import WordEmbedders, opened, settled
@@ -55,7 +56,7 @@ def app_of(index: LocalDocumentIndex, auth: Authorizer | None = None) -> ASGIApp
     parts = DocumentRoutes(index, ApiToken(), 1 << 20, default_model="words")
     resources.include_router(documents.router(parts))
 
-    guard = Guard(auth or AllowAll())
+    guard = Guard(auth or Authorizers(config.Settings()))
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         scope = document_paths.undecoded(scope) or scope

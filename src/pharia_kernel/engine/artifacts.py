@@ -98,9 +98,7 @@ class ArtifactCache:
         """Take over what the compiler wrote."""
         path, sidecar_path = self._paths(digest)
         size = temporary.stat().st_size
-        facts = msgspec.Raw(
-            msgspec.json.encode(_Facts(digest, self._fingerprint, size, info)),
-        )
+        facts = msgspec.Raw(msgspec.json.encode(_Facts(digest, self._fingerprint, size, info)))
         sidecar = _Sidecar(facts, self._mac(temporary, facts))
         temporary.replace(path)
         note = self.temporary()

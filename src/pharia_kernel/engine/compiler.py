@@ -22,6 +22,7 @@ from pharia_kernel.engine.api import Artifact, ComponentInfo
 from pharia_kernel.engine.artifacts import ArtifactCache
 from pharia_kernel.engine.inspector import inspect
 from pharia_kernel.errors import CompileFailed, CompilerLost, SkillLoadError
+from pharia_kernel.single_flight import SingleFlight
 
 log = logging.getLogger("pharia_kernel.engine")
 
@@ -40,14 +41,6 @@ class CompilerSettings(Struct, frozen=True, kw_only=True):
     """Bytes."""
 
 
-class _Flight:
-    """A compilation, and how many wait for it."""
-
-    def __init__(self, task: asyncio.Task[Artifact]) -> None:
-        self.task = task
-        self.waiting = 0
-
-
 class CompilerProcess:
     """Implements ``engine.api.Compiler``."""
 
@@ -61,26 +54,14 @@ class CompilerProcess:
             settings.directory, settings.capacity, binding.config_fingerprint()
         )
         self._jobs = asyncio.Semaphore(settings.jobs)
-        self._flights: dict[str, _Flight] = {}
+        self._flights: SingleFlight[str, Artifact] = SingleFlight()
         self._in_use = in_use
 
     async def cached(self, digest: str) -> Artifact | None:
         return await asyncio.to_thread(self._cache.find, digest)
 
     async def compile(self, digest: str, wasm: bytes) -> Artifact:
-        flight = self._flights.get(digest)
-        if flight is None:
-            flight = _Flight(asyncio.create_task(self._compile(digest, wasm)))
-            self._flights[digest] = flight
-        flight.waiting += 1
-        try:
-            return await asyncio.shield(flight.task)
-        finally:
-            flight.waiting -= 1
-            if not flight.waiting:
-                # From now on, who asks for the same begins anew.
-                del self._flights[digest]
-                flight.task.cancel()
+        return await self._flights.do(digest, lambda: self._compile(digest, wasm))
 
     async def discard(self, digest: str) -> None:
         """Forget an artifact that turned out not to be loadable."""

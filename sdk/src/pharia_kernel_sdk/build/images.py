@@ -25,7 +25,7 @@ from pharia_kernel_sdk.build.errors import BuildError
 from pharia_kernel_sdk.build.wasm import stripped
 from pharia_kernel_sdk.declaration import Kind
 
-_RECIPE = "1"
+RECIPE = "1"
 """Raise it when the same inputs are made into another image."""
 _SDK = Path(__file__).resolve().parents[1]
 _OUTSIDE = ("build", "cli", "publishing", "pytest_plugin", "templates", "testing", "wit")
@@ -34,7 +34,7 @@ _OUTSIDE_MODULES = ("__main__.py", "http_csi.py", "transport.py")
 
 _WORLDS = {"function": "function", "message-stream": "message-stream"}
 _ENTRIES = {"function": "entry_function", "message-stream": "entry_stream"}
-_INTERFACES = {
+INTERFACES = {
     "pharia:skill/inference@0.3.11": "explaining",
     "pharia:skill/inference@0.4.0": "inference",
 }
@@ -203,13 +203,14 @@ def get(kind: Kind, toolchain: str) -> Image:
 
 
 def _key(kind: Kind, toolchain: Toolchain) -> str:
-    digest = hashlib.sha256(f"{_RECIPE} {toolchain.inputs()} {toolchain.imports}".encode())
-    for file in sorted([*_guest_files(), *(_SDK / "wit").glob("*.wit")]):
+    digest = hashlib.sha256(f"{RECIPE} {toolchain.inputs()} {toolchain.imports}".encode())
+    for file in sorted([*guest_files(), *(_SDK / "wit").glob("*.wit")]):
         digest.update(str(file.relative_to(_SDK)).encode() + b"\0" + file.read_bytes() + b"\0")
     return f"{toolchain.name}-{kind}-{digest.hexdigest()[:16]}"
 
 
-def _guest_files() -> list[Path]:
+def guest_files() -> list[Path]:
+    """The modules of the SDK that are in every component."""
     files = (file for file in _SDK.rglob("*.py") if "__pycache__" not in file.parts)
     return [
         file
@@ -223,7 +224,7 @@ def _make(image: Image, kind: Kind, toolchain: Toolchain) -> None:
     command = toolchain.prepare(image.packages)
     with tempfile.TemporaryDirectory(dir=image.folder) as folder:
         staging = Path(folder)
-        for file in _guest_files():
+        for file in guest_files():
             target = staging / "pharia_kernel_sdk" / file.relative_to(_SDK)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, target)
@@ -245,7 +246,7 @@ def _componentize(command: Path, staging: Path, packages: Path, kind: Kind) -> N
         shutil.copyfile(_SDK / "wit" / f"{name}.wit", wit / target / f"{name}.wit")
     names = [
         option
-        for interface, name in _INTERFACES.items()
+        for interface, name in INTERFACES.items()
         for option in ("--import-interface-name", f"{interface}={name}")
     ]
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "VIRTUAL_"))}

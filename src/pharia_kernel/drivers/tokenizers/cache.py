@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Hashable
 from typing import Any, Generic, TypeVar
 
-from msgspec import Struct
-
 from pharia_kernel.errors import CsiError
+from pharia_kernel.single_flight import SingleFlight
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -46,11 +44,6 @@ class LruDict(Generic[K, V]):
             self._entries.popitem(last=False)
 
 
-class _Flight(Struct, Generic[V]):
-    task: asyncio.Task[V]
-    waiters: int = 0
-
-
 class SingleFlightCache(Generic[K, V]):
     """Callers that want the same key at the same time share one load.
 
@@ -69,7 +62,7 @@ class SingleFlightCache(Generic[K, V]):
     ) -> None:
         self._values: LruDict[K, V] = LruDict(capacity, ttl, clock)
         self._failures: LruDict[K, CsiError] = LruDict(failure_capacity, failure_ttl, clock)
-        self._flights: dict[K, _Flight[V]] = {}
+        self._flights: SingleFlight[K, V] = SingleFlight()
 
     async def get(self, key: K, load: Callable[[], Coroutine[Any, Any, V]]) -> V:
         """The value; raises what ``load`` raises."""
@@ -80,21 +73,7 @@ class SingleFlightCache(Generic[K, V]):
         if failure is not None:
             # Without this, the traceback would grow with every caller.
             raise failure.with_traceback(None)
-        flight = self._flights.get(key)
-        if flight is None:
-            flight = self._flights[key] = _Flight(asyncio.create_task(self._load(key, load)))
-        return await self._wait(key, flight)
-
-    async def _wait(self, key: K, flight: _Flight[V]) -> V:
-        flight.waiters += 1
-        try:
-            return await asyncio.shield(flight.task)
-        finally:
-            flight.waiters -= 1
-            if flight.waiters == 0:
-                flight.task.cancel()
-                if self._flights.get(key) is flight:
-                    del self._flights[key]
+        return await self._flights.do(key, lambda: self._load(key, load))
 
     async def _load(self, key: K, load: Callable[[], Coroutine[Any, Any, V]]) -> V:
         try:

@@ -5,13 +5,12 @@ the table of ``routes`` what that must be allowed to do.
 """
 
 from pharia_kernel.config.authorization import Permission
-from pharia_kernel.shell.auth.authorizers import AllowAll, Authorizer, Authorizers
+from pharia_kernel.shell.auth.authorizers import Authorizer, Authorizers
 from pharia_kernel.shell.auth.exposure import exposure
 from pharia_kernel.shell.auth.guard import ApiToken, Asking, Guard, principal_of
 from pharia_kernel.shell.auth.permissions import Principal
 
 __all__ = [
-    "AllowAll",
     "ApiToken",
     "Asking",
     "Authorizer",

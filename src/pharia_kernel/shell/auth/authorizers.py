@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from pharia_kernel.config.authorization import API_KEY_PREFIX, ApiKey, Oidc
 from pharia_kernel.errors import InvalidToken, Unauthenticated
-from pharia_kernel.shell.auth import oidc
 from pharia_kernel.shell.auth.bearer import check_length
 from pharia_kernel.shell.auth.iam import IamAuthorizer
 from pharia_kernel.shell.auth.keys import ApiKeys
-from pharia_kernel.shell.auth.oidc import OidcAuthorizer
 from pharia_kernel.shell.auth.permissions import EVERYTHING, Identity, Principal
 from pharia_kernel.skills.types import Caller
+
+if TYPE_CHECKING:
+    from pharia_kernel.shell.auth.oidc import OidcAuthorizer
 
 ANYBODY = Identity("anybody", EVERYTHING, forwards_token=True)
 """Every caller of a kernel without authorization."""
@@ -41,16 +42,6 @@ class Authorizer(Protocol):
         ...
 
     async def close(self) -> None: ...
-
-
-class AllowAll:
-    """Everybody may do everything."""
-
-    async def authenticate(self, caller: Caller) -> Principal:
-        return Principal.of(ANYBODY, caller)
-
-    async def close(self) -> None:
-        return
 
 
 class Authorizers:
@@ -107,8 +98,7 @@ class Authorizers:
         if self._oidc:
             if known := self._oidc.known(token):
                 return known
-            jwt = oidc.read(token)
-            if jwt and self._oidc.issued(jwt):
+            if jwt := self._oidc.recognise(token):
                 return await self._oidc.identify(token, jwt)
         if self._iam:
             return await self._iam.identify(token, trace_headers)
@@ -128,7 +118,12 @@ def _api_keys(settings: AuthorizationSettings) -> ApiKeys | None:
 
 
 def _oidc(settings: AuthorizationSettings) -> OidcAuthorizer | None:
-    return OidcAuthorizer(settings.oidc) if settings.oidc else None
+    if settings.oidc is None:
+        return None
+    # Its library takes as long to import as a tenth of the kernel.
+    from pharia_kernel.shell.auth.oidc import OidcAuthorizer
+
+    return OidcAuthorizer(settings.oidc)
 
 
 def _iam(settings: AuthorizationSettings) -> IamAuthorizer | None:

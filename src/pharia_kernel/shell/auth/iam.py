@@ -14,9 +14,10 @@ from msgspec import Struct
 
 from pharia_kernel.errors import AuthorizationUnavailable, Forbidden
 from pharia_kernel.shell.auth.bearer import digest
-from pharia_kernel.shell.auth.cache import Recent, SingleFlight
+from pharia_kernel.shell.auth.cache import Recent
 from pharia_kernel.shell.auth.http import USUAL_TIMEOUT, Session, read_bounded
 from pharia_kernel.shell.auth.permissions import EVERYTHING, Identity
+from pharia_kernel.single_flight import SingleFlight
 from pharia_kernel.telemetry import tracing
 
 LONGEST_REFUSAL = 5.0

@@ -115,6 +115,11 @@ class OidcAuthorizer:
             return None
         return found.identity if self._clock() < found.expires else None
 
+    def recognise(self, text: str) -> Unverified | None:
+        """A JWT that says that it is of this provider; none for any other text."""
+        token = read(text)
+        return token if token and self.issued(token) else None
+
     def issued(self, token: Unverified) -> bool:
         """Whether the token says that it is of this provider."""
         return bool(token.issuer == self._config.issuer)
