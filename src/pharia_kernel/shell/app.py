@@ -19,6 +19,7 @@ from pharia_kernel.shell import (
     console,
     docs,
     document_paths,
+    gateway_docs,
     health,
     namespaces,
     openapi,
@@ -31,6 +32,8 @@ from pharia_kernel.shell.auth import ApiToken, Authorizer, Guard
 from pharia_kernel.shell.csi import CsiCalls
 from pharia_kernel.shell.csi import docs as csi_docs
 from pharia_kernel.shell.exchange import Observed
+from pharia_kernel.shell.mcp.route import McpRoute
+from pharia_kernel.shell.openai.routes import OpenAiRoutes
 from pharia_kernel.shell.problems import Problems
 from pharia_kernel.shell.runs import Runs
 from pharia_kernel.shell.settings import ShellSettings
@@ -55,25 +58,30 @@ def create_app(
 
     ``documents`` makes the routes of the built-in document index, if there is one.
     """
-    hot: list[Runs | CsiCalls] = [
+    direct: list[_Direct] = [
         Runs(skills, settings.max_body_size),
         CsiCalls(csi, settings.max_body_size, settings.run_timeout),
+        McpRoute(skills, settings, version),
+        OpenAiRoutes(skills, settings.max_body_size),
     ]
     resources = _resources(skills, version, documents)
     app: ASGIApp = GZipMiddleware(
-        Problems(_Routes(Guard(auth), hot, resources)),
+        Problems(_Routes(Guard(auth), direct, resources)),
         minimum_size=_COMPRESS_FROM,
         compresslevel=_COMPRESSION_LEVEL,
     )
     return Observed(_with_cors(app, settings) if settings.cors_allow_origins else app)
 
 
-class _Routes:
-    """The hot routes directly, everything else through FastAPI; all of them behind the guard."""
+_Direct = Runs | CsiCalls | McpRoute | OpenAiRoutes
 
-    def __init__(self, guard: Guard, hot: Sequence[Runs | CsiCalls], resources: FastAPI) -> None:
+
+class _Routes:
+    """Some routes directly, everything else through FastAPI; all of them behind the guard."""
+
+    def __init__(self, guard: Guard, direct: Sequence[_Direct], resources: FastAPI) -> None:
         self._guard = guard
-        self._hot = hot
+        self._direct = direct
         self._resources = resources
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -90,7 +98,7 @@ class _Routes:
             # Decoded it would pass for a separator, but no name contains one.
             raise HTTPException(404)
         await self._guard.admit(scope)
-        for app in self._hot:
+        for app in self._direct:
             if app.answers(scope["path"]):
                 await app(scope, receive, send)
                 return
@@ -119,7 +127,8 @@ def _resources(
     )
 
     def document() -> dict[str, Any]:
-        return openapi.document(app, csi_docs.paths(), csi_docs.schemas())
+        paths = csi_docs.paths() | gateway_docs.paths()
+        return openapi.document(app, paths, csi_docs.schemas())
 
     token = ApiToken()
     app.include_router(skills.router(skills_layer, token))

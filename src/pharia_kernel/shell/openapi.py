@@ -31,6 +31,10 @@ _DESCRIPTION = (
 )
 _TAGS = [
     {"name": "skills", "description": "List, inspect and run skills."},
+    {
+        "name": "gateways",
+        "description": "Skills for clients that know other protocols: MCP, and OpenAI's chat API.",
+    },
     {"name": "tools", "description": "What skills can call."},
     {
         "name": "csi",
@@ -166,8 +170,8 @@ def _hot_path(operation_id: str, summary: str, description: str, answer: Any) ->
         "summary": summary,
         "description": f"{description} Disconnecting cancels the run.",
         "parameters": [
-            _path_parameter("namespace", "The skill's namespace.", ref("Namespace"), "dev"),
-            _path_parameter("name", "The skill's name.", {"type": "string"}, "greet"),
+            path_parameter("namespace", "The skill's namespace.", ref("Namespace"), "dev"),
+            path_parameter("name", "The skill's name.", {"type": "string"}, "greet"),
         ],
         "requestBody": {
             "required": True,
@@ -183,7 +187,7 @@ def _hot_path(operation_id: str, summary: str, description: str, answer: Any) ->
     return {"post": operation}
 
 
-def _path_parameter(name: str, description: str, schema: Any, example: str) -> dict[str, Any]:
+def path_parameter(name: str, description: str, schema: Any, example: str) -> dict[str, Any]:
     return {
         "name": name,
         "in": "path",
@@ -244,6 +248,11 @@ def _skill_info() -> dict[str, Any]:
         "type": _text("What the namespace says that it is.", enum=list(SkillType)),
         "kind": _text("How it is run.", nullable=True, enum=[*SkillKind, None]),
         "wit_version": _text("Version of `pharia:skill` that it is built for.", nullable=True),
+        "description": _text(
+            "What the component says that it does; the beginning, if that is long. Components of "
+            "other toolchains say so in their metadata only.",
+            nullable=True,
+        ),
         "digest": _text("SHA-256 of the component that serves.", nullable=True),
         "size": {"type": "integer", "nullable": True, "description": "Bytes of that component."},
         "sandboxed": {

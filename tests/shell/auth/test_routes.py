@@ -47,7 +47,8 @@ def _served() -> set[tuple[str, str]]:
             for kind in ("run", "message-stream")
         }
         | {("POST", f"/csi/{version}/{{function}}") for version in VERSIONS}
-        | {("POST", legacy.PATH)}
+        | {("POST", legacy.PATH), ("POST", "/mcp/{namespace}")}
+        | {("POST", "/openai/v1/chat/completions"), ("GET", "/openai/v1/models")}
     )
 
 

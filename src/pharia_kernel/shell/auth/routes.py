@@ -36,6 +36,10 @@ ROUTES: dict[tuple[str, str], Demand] = {
     ("GET", "/skills"): (RUN, DEPLOY),
     ("GET", "/v1/tools/{namespace}"): (RUN,),
     ("GET", "/v1/mcp_servers/{namespace}"): (RUN,),
+    ("POST", "/mcp/{namespace}"): (RUN,),
+    # The body names the skill, so it is demanded for its namespace there, too (``openai.routes``).
+    ("POST", "/openai/v1/chat/completions"): (RUN,),
+    ("GET", "/openai/v1/models"): (RUN,),
     # For those who deploy.
     ("GET", "/v1/namespaces"): (DEPLOY,),
     ("GET", "/v1/namespaces/{namespace}"): (DEPLOY,),

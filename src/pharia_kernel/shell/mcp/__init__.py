@@ -1,0 +1,1 @@
+"""The skills of a namespace as tools of an MCP server."""

@@ -1,0 +1,1 @@
+"""Chat-shaped skills as models of an OpenAI-compatible server."""
