@@ -121,7 +121,12 @@ def _suggest(client: Client, skills: list[str]) -> None:
             f"  {stream}\n"
             "    (needs a model: set OPENAI_INFERENCE__URL and OPENAI_INFERENCE__TOKEN)"
         )
-    print(f"  open {client.url}/api-docs\n", flush=True)
+    print(
+        f"  open {client.url}/  (the console)\n"
+        f"  open {client.url}/api-docs  (all routes)\n"
+        "  write a skill of your own: docs/tutorial.md\n",
+        flush=True,
+    )
 
 
 def _curl(client: Client, path: str, body: Any) -> str:
