@@ -14,7 +14,7 @@ from msgspec import structs
 from typer.testing import CliRunner, Result
 
 from pharia_kernel import cli
-from pharia_kernel.skills.types import NamespaceState, SkillInfo, SkillStatus
+from pharia_kernel.skills.types import NamespaceState, SkillInfo, SkillKind, SkillStatus
 from tests.shell.support import MemorySkills, app_of, listening
 from tests.shell.test_namespaces import DEV, GREET, SERVING
 
@@ -68,6 +68,16 @@ async def test_one_namespace(url: str, skills: MemorySkills) -> None:
     assert result.exit_code == 0
     for text in ("versions of", "pulled 1.5 s", "compiled 7.0 s", "serving"):
         assert text in result.stdout
+
+
+async def test_one_namespace_tells_what_its_skills_do(url: str, skills: MemorySkills) -> None:
+    text = "Greets a [person].\n\nAt length."
+    described = structs.replace(WELL, kind=SkillKind.MESSAGE_STREAM, description=text)
+    have(skills, structs.replace(ALL_WELL, skills=[described, WELL]))
+    result = await status(url, "dev")
+    assert "Greets a [person]." in result.stdout and "message stream" in result.stdout
+    assert "At length." not in result.stdout
+    assert "Greets" not in (await status(url)).stdout
 
 
 async def test_for_programs(url: str, skills: MemorySkills) -> None:

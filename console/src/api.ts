@@ -20,6 +20,7 @@ export interface Skill {
   type: string;
   kind: "function" | "message_stream" | null;
   wit_version: string | null;
+  description: string | null;
   digest: string | null;
   size: number | null;
   updating_to: string | null;

@@ -212,6 +212,7 @@ function SkillTable({ skills }: { skills: api.Skill[] }): JSX.Element {
             <tr key={skill.path}>
               <th scope="row">
                 <a href={`#/skills/${skill.path.split("/").map(encodeURIComponent).join("/")}`}>{skill.path}</a>
+                {skill.description && <p class="hint">{firstLine(skill.description)}</p>}
               </th>
               <td>
                 <Badge state={skill.status} />
@@ -225,6 +226,10 @@ function SkillTable({ skills }: { skills: api.Skill[] }): JSX.Element {
       </table>
     </div>
   );
+}
+
+function firstLine(text: string): string {
+  return text.trim().split("\n", 1)[0] ?? "";
 }
 
 // --- the token

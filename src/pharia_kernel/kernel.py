@@ -234,11 +234,14 @@ class Kernel:
     def state(self) -> State:
         """What metrics show of how the kernel is now."""
         pool = self._pool.statistics()
-        skills = self.skills.readiness()["skills"]
+        components = self.skills.readiness()
+        skills = components["skills"]
         servers = Counter(str(server.state) for server in self._tools.health())
         return State(
+            ready=all(part["ready"] for part in components.values()),
             active_runs=self._pool.active_runs(),
             queued_runs=pool["queued"],
+            queue_capacity=pool["queue_capacity"],
             engines_ready=sum(engine["ready"] for engine in pool["engines"]),
             cached_skills=len(self.skills.cached()),
             namespaces={n.name: n.state is NamespaceState.OK for n in self.skills.namespaces()},

@@ -111,6 +111,7 @@ def _show(
     if skills:
         _show_skills(console, skills)
     if skills and in_detail:
+        _show_descriptions(console, skills)
         _show_versions(console, skills)
 
 
@@ -145,6 +146,18 @@ def _show_skills(console: Console, skills: list[dict[str, Any]]) -> None:
             skill["signed_by"] or "",
             _detail(skill["error"]) + _next(skill["next_attempt"]),
         )
+    console.print(table)
+
+
+def _show_descriptions(console: Console, skills: list[dict[str, Any]]) -> None:
+    """Of those that carry one."""
+    described = [skill for skill in skills if skill.get("description")]
+    if not described:
+        return
+    table = _table("skill", "kind", "description")
+    for skill in described:
+        kind = (skill["kind"] or "").replace("_", " ")
+        _add(table, skill["path"], kind, skill["description"].strip().partition("\n")[0])
     console.print(table)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import os
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from pharia_kernel_sdk.build.wasm import custom
 from playwright.async_api import (
     Browser,
     BrowserContext,
@@ -19,6 +21,7 @@ from playwright.async_api import (
     async_playwright,
 )
 
+from pharia_kernel.engine.embedded import SECTION
 from tests.support.kernel import NATIVE_TOOLS, KernelProcess, temporary_home
 from tests.support.llm import Llm, llm
 from tools.build_skills import build, build_folder
@@ -29,7 +32,25 @@ ROOT = Path(__file__).parents[2]
 SOURCES = ROOT / "console"
 PATIENCE = 30_000
 """Milliseconds after which the browser stops to wait."""
-_SKILLS = ("greet", "greet_02", "sleeper", "user_error", "trap", "stream_error", "infinite_stream")
+_SKILLS = (
+    "greet",
+    "greet_02",
+    "sleeper",
+    "user_error",
+    "trap",
+    "stream_error",
+    "infinite_stream",
+    "two_messages",
+)
+TOLD = {
+    "description": "Says something twice.\n\nWhatever it is.",
+    "input_schema": {
+        "type": "object",
+        "properties": {"word": {"type": "string"}, "loud": {"type": "boolean", "default": False}},
+        "required": ["word"],
+    },
+}
+"""What a stream says of itself in a custom section: no world of streams has an export for it."""
 _FLAGS = (
     "--headless",
     "--no-sandbox",
@@ -96,6 +117,10 @@ def components(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, P
     built = dict(build(_SKILLS))
     for folder in (Path(__file__).parent / "skills").iterdir():
         built[folder.name] = build_folder(folder, out)
+    built["told"] = out / "told.wasm"
+    built["told"].write_bytes(
+        built["two_messages"].read_bytes() + custom(SECTION, json.dumps(TOLD).encode()).encode()
+    )
     yield built
     shutil.rmtree(out)
 

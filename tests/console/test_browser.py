@@ -177,6 +177,23 @@ async def test_a_stream_with_tools(page: Page, kernel: KernelProcess) -> None:
     await screenshot(page, "stream")
 
 
+async def test_a_stream_that_says_what_it_takes_has_a_form(
+    page: Page, kernel: KernelProcess
+) -> None:
+    await page.goto(kernel.url)
+    row = page.get_by_role("row").filter(has=page.get_by_role("link", name="dev/told", exact=True))
+    await expect(row).to_contain_text("Says something twice.")
+    await expect(row).not_to_contain_text("Whatever")
+    await open_skill(page, kernel, "dev/told")
+    await expect(page.get_by_text("Says something twice.")).to_be_visible()
+    await run(page)
+    await expect(page.get_by_role("alert")).to_contain_text("word")
+    await page.get_by_label("word").fill("hm")
+    await run(page)
+    shown = await ended(page, "done")
+    await expect(shown.locator(".message .text")).to_have_text(["text", "text"])
+
+
 async def test_output_arrives_while_the_skill_runs_and_a_run_can_be_cancelled(
     page: Page, kernel: KernelProcess
 ) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from pharia_kernel.engine.api import Artifact, ComponentInfo, ComponentKind
+from pharia_kernel.engine.api import Artifact, ComponentInfo, ComponentKind, EmbeddedMetadata
 from pharia_kernel.engine.artifacts import ArtifactCache
 
 INFO = ComponentInfo(ComponentKind.FUNCTION, "0.3.11")
@@ -25,10 +25,12 @@ def cache(
     return ArtifactCache(directory, capacity, fingerprint)
 
 
-def put(cache: ArtifactCache, digest: str, code: bytes = CODE) -> Artifact:
+def put(
+    cache: ArtifactCache, digest: str, code: bytes = CODE, info: ComponentInfo = INFO
+) -> Artifact:
     temporary = cache.temporary()
     temporary.write_bytes(code)
-    return cache.store(digest, temporary, INFO)
+    return cache.store(digest, temporary, info)
 
 
 def sidecar(artifact: Artifact) -> Path:
@@ -95,6 +97,54 @@ def test_storing_again_replaces(tmp_path: Path) -> None:
     assert found
     assert found.size == 5
     assert len(list(tmp_path.glob("*.cwasm"))) == 1
+
+
+# --- notes of kernels that read less from components
+
+STREAM = ComponentInfo(ComponentKind.MESSAGE_STREAM, "0.3.11")
+DESCRIBED = msgspec.structs.replace(STREAM, embedded=EmbeddedMetadata("Tells a story."))
+
+
+def put_by_an_old_kernel(cache: ArtifactCache, info: ComponentInfo) -> Artifact:
+    """As it wrote before there were metadata in it."""
+    stored = put(cache, A, info=info)
+    content = json.loads(sidecar(stored).read_bytes())["facts"]
+    del content["inspection"], content["info"]["embedded"]
+    facts = json.dumps(content)
+    mac = cache._mac(stored.path, msgspec.Raw(facts.encode()))
+    sidecar(stored).write_text(f'{{"facts": {facts}, "mac": "{mac}"}}')
+    return stored
+
+
+def test_a_function_is_found_at_once(tmp_path: Path) -> None:
+    both = cache(tmp_path)
+    old = put_by_an_old_kernel(both, INFO)
+    assert both.find(A) == old
+
+
+def test_a_stream_is_read_again_but_not_compiled_again(tmp_path: Path) -> None:
+    both = cache(tmp_path)
+    old = put_by_an_old_kernel(both, STREAM)
+    assert both.find(A) is None
+    renewed = both.renew(A, DESCRIBED)
+    assert renewed == msgspec.structs.replace(old, info=DESCRIBED)
+    assert old.path.read_bytes() == CODE
+    assert cache(tmp_path).find(A) == renewed
+
+
+def test_only_what_is_there_can_be_renewed(tmp_path: Path) -> None:
+    both = cache(tmp_path)
+    assert both.renew(A, DESCRIBED) is None
+    put_by_an_old_kernel(both, STREAM).path.write_bytes(b"other code")
+    assert both.renew(A, DESCRIBED) is None
+
+
+def test_what_is_complete_stays_as_it_is(tmp_path: Path) -> None:
+    both = cache(tmp_path)
+    stored = put(both, A, info=DESCRIBED)
+    before = sidecar(stored).read_bytes()
+    assert both.renew(A, DESCRIBED) == stored == both.find(A)
+    assert sidecar(stored).read_bytes() == before
 
 
 # --- damage and forgery
@@ -266,11 +316,15 @@ def test_a_crash_between_the_renames_leaves_a_miss(
     temporary = broken.temporary()
     temporary.write_bytes(CODE)
 
-    def crash(_self: Path, _data: bytes) -> None:
-        raise KeyboardInterrupt
+    rename = Path.replace
+
+    def crash(self: Path, target: Path) -> Path:
+        if target.suffix == ".json":
+            raise KeyboardInterrupt
+        return rename(self, target)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Path, "write_bytes", crash)
+        patch.setattr(Path, "replace", crash)
         broken.store(A, temporary, INFO)
     assert len(list(tmp_path.glob("*.cwasm"))) == 1
     after = cache(tmp_path)

@@ -143,6 +143,7 @@ async def test_the_detailed_listing_tells_what_serves(
         "type": "programmable",
         "kind": "function",
         "wit_version": "0.2.10",
+        "description": None,
         "digest": f"sha256:{hashlib.sha256(wasm).hexdigest()}",
         "size": len(wasm),
         "sandboxed": True,

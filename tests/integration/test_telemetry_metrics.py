@@ -136,7 +136,8 @@ async def test_the_state_of_the_kernel(busy: KernelProcess) -> None:
     _, value = await scraped(busy)
     assert value("kernel_skill_cache_items") == len(SKILLS)
     assert value("kernel_skills", state="serving") == len(SKILLS)
-    assert value("kernel_engines_ready") == 1
+    assert value("kernel_ready") == value("kernel_engines_ready") == 1
+    assert value("kernel_skill_run_queue_capacity") > 0
     assert value("kernel_skill_runs_active") == value("kernel_skill_run_queue_length") == 0
     looked_up = [value("kernel_artifact_cache_requests_total", result=r) for r in ("hit", "miss")]
     assert sum(looked_up) == len(SKILLS)

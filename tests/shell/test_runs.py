@@ -182,7 +182,7 @@ async def test_too_large_body_is_refused_before_it_is_sent(skills: MemorySkills)
 @pytest.mark.parametrize(
     ("coding", "compressed"),
     [
-        ("gzip", gzip.compress(b'{"a": 1}')),
+        ("gzip", gzip.compress(b'{"a": 1}', mtime=0)),
         ("deflate", zlib.compress(b'{"a": 1}')),
         ("deflate", zlib.compress(b'{"a": 1}')[2:-4]),
     ],

@@ -24,6 +24,7 @@ from pharia_kernel.engine.api import (
     Artifact,
     ComponentInfo,
     ComponentKind,
+    EmbeddedMetadata,
     GuestMetadata,
     Host,
     Refused,
@@ -69,6 +70,7 @@ class MemoryCompiler:
         self.gates: dict[str, asyncio.Event] = {}
         self.faults: dict[str, Exception] = {}
         self.texts: dict[str, str] = {}
+        self.embedded: dict[str, EmbeddedMetadata] = {}
         self.artifacts: dict[str, Artifact] = {}
 
     async def compile(self, digest: str, wasm: bytes) -> Artifact:
@@ -89,7 +91,7 @@ class MemoryCompiler:
             raise NotAComponent(f"`{text}` is not a component.")
         self.compiled[text] += 1
         component = ComponentKind.FUNCTION if kind == "function" else ComponentKind.MESSAGE_STREAM
-        info = ComponentInfo(component, self.wit_version)
+        info = ComponentInfo(component, self.wit_version, embedded=self.embedded.get(text))
         self.artifacts[digest] = Artifact(digest, Path("artifact"), self.size, info)
         return self.artifacts[digest]
 

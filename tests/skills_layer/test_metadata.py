@@ -5,8 +5,9 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec import Raw
 
-from pharia_kernel.engine.api import GuestMetadata, Host
+from pharia_kernel.engine.api import EmbeddedMetadata, GuestMetadata, Host
 from pharia_kernel.errors import (
     CsiUseFromMetadata,
     EngineLost,
@@ -14,6 +15,7 @@ from pharia_kernel.errors import (
     InvalidMetadata,
     SkillCrashed,
 )
+from pharia_kernel.skills.chat import ChatSkill
 from pharia_kernel.skills.deployment import ComponentSource
 from pharia_kernel.skills.metadata import check_schema
 from pharia_kernel.skills.registry.file import FileRegistry
@@ -101,6 +103,75 @@ async def test_others_have_none_of_their_own(
             "input_schema": None,
             "output_schema": None,
         }
+
+
+# --- embedded in the component
+
+
+def embed(k: Kernel, text: str, schema: object = SCHEMA, description: str = "A story.") -> None:
+    data = Raw(json.dumps(schema).encode())
+    k.compiler.embedded[text] = EmbeddedMetadata(description, data)
+
+
+@pytest.mark.parametrize(
+    ("text", "wit_version", "version", "kind"),
+    [
+        ("stream:1", "0.4.0", "0.4", "message_stream"),
+        ("function:1", "0.2.10", None, "function"),
+    ],
+)
+async def test_without_an_export_the_custom_section_speaks(
+    tmp_path: Path, text: str, wit_version: str, version: str | None, kind: str
+) -> None:
+    async with kernel(wit_version=wit_version) as k:
+        embed(k, text)
+        deploy(k, tmp_path, text)
+        assert await metadata_of(k) == {
+            "description": "A story.",
+            "version": version,
+            "skill_type": kind,
+            "input_schema": SCHEMA,
+            "output_schema": None,
+        }
+        assert not k.pool.metadata_calls
+
+
+async def test_the_export_knows_better(tmp_path: Path) -> None:
+    async with kernel() as k:
+        embed(k, "function:1", {"type": "null"})
+        deploy(k, tmp_path, "function:1", tells())
+        metadata = await metadata_of(k)
+        assert (metadata["description"], metadata["input_schema"]) == ("What it does", SCHEMA)
+
+
+async def test_an_embedded_schema_that_is_none_is_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with kernel() as k:
+        embed(k, "stream:1", {"type": "strin"})
+        deploy(k, tmp_path, "stream:1")
+        for _ in range(2):
+            metadata = await metadata_of(k)
+            assert (metadata["description"], metadata["input_schema"]) == ("A story.", None)
+        warnings = [message for message in caplog.messages if "input schema" in message]
+        assert len(warnings) == 1, "once per version"
+        assert digest_of("stream:1") in warnings[0] and "`/type`" in warnings[0]
+
+
+async def test_lists_show_the_beginning_of_the_description(tmp_path: Path) -> None:
+    async with kernel() as k:
+        embed(k, "stream:1", description="long " * 1000)
+        deploy(k, tmp_path, "stream:1")
+        await metadata_of(k)
+        shown = k.info("dev/skill").description
+        assert shown and shown.startswith("long long") and shown.endswith("…")
+        assert len(shown) == 1000
+
+
+async def test_lists_tell_what_hosted_skills_do() -> None:
+    async with kernel() as k:
+        k.store.configure("dev", {"chat": ChatSkill("1", "tiny", "Be nice.")})
+        assert k.info("dev/chat").description == "A chat skill"
 
 
 async def test_the_guest_is_asked_once_per_version(tmp_path: Path) -> None:
@@ -196,6 +267,18 @@ async def test_violations_are_precise(tmp_path: Path) -> None:
         error = await error_of(k.run("dev/skill", b"{}"))
         assert error.extra["errors"] == [{"path": "", "message": '"name" is a required property'}]
         assert "at its root" in error.detail
+
+
+async def test_inputs_of_streams_are_checked_before_they_begin(tmp_path: Path) -> None:
+    async with kernel(settings=VALIDATING) as k:
+        embed(k, "stream:1")
+        deploy(k, tmp_path, "stream:1")
+        error = await error_of(k.runtime.message_stream(parse("dev/skill"), b"{}", CALLER))
+        assert isinstance(error, InputSchemaViolation)
+        assert error.status == 422
+        body = b'{"name": "x"}'
+        events = await k.runtime.message_stream(parse("dev/skill"), body, CALLER)
+        assert [event async for event in events] == []
 
 
 async def test_inputs_are_not_checked_unless_asked_for(tmp_path: Path) -> None:

@@ -134,8 +134,10 @@ def test_unknown_methods_and_tools_have_one_label() -> None:
 # --- the listener ---------------------------------------------------------------------------------
 
 STATE = metrics.State(
+    ready=True,
     active_runs=3,
     queued_runs=1,
+    queue_capacity=7,
     engines_ready=2,
     cached_skills=4,
     namespaces={"dev": True, "team": False},
@@ -180,9 +182,13 @@ async def test_gauges_show_the_state_of_the_moment(scraped: Scraped) -> None:
     assert 'kernel_namespace_healthy{namespace="team"} 0.0' in text
     assert 'kernel_skills{state="serving"} 4.0' in text
     assert "kernel_skill_cache_items 4.0" in text
+    assert "kernel_ready 1.0" in text
+    assert "kernel_skill_run_queue_capacity 7.0" in text
     scraped.state = metrics.State(
+        ready=False,
         active_runs=0,
         queued_runs=0,
+        queue_capacity=0,
         engines_ready=0,
         cached_skills=0,
         namespaces={"dev": True},
@@ -192,6 +198,7 @@ async def test_gauges_show_the_state_of_the_moment(scraped: Scraped) -> None:
     text = (await scraped.get()).text
     assert 'kernel_namespace_healthy{namespace="team"}' not in text
     assert 'kernel_namespace_healthy{namespace="dev"} 1.0' in text
+    assert "kernel_ready 0.0" in text
 
 
 async def test_exemplars_lead_to_traces(scraped: Scraped) -> None:

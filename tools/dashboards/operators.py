@@ -149,16 +149,32 @@ BOARD = Board(
                         ),
                     ),
                     "short",
+                    width=6,
+                ),
+                Panel(
+                    "Queue in use",
+                    one(
+                        kernel.over("sum", "kernel_skill_run_queue_length", "instance")
+                        + " / ("
+                        + kernel.over("sum", "kernel_skill_run_queue_capacity", "instance")
+                        + " > 0)",
+                        "{{instance}}",
+                    ),
+                    "percentunit",
+                    width=6,
+                    description="When the queue is full, runs are refused.",
                 ),
                 Panel(
                     "Time of runs in the engine",
                     kernel.quantiles("kernel_skill_execution_duration_seconds"),
                     "s",
+                    width=6,
                 ),
                 Panel(
                     "Time to find and load the skill",
                     kernel.quantiles("kernel_skill_fetch_duration_seconds"),
                     "s",
+                    width=6,
                 ),
             ),
         ),
@@ -166,22 +182,28 @@ BOARD = Board(
             "Engines and process",
             (
                 Panel(
+                    "Ready to serve",
+                    one(kernel.over("min", "kernel_ready", "instance"), "{{instance}}"),
+                    "bool_yes_no",
+                    width=4,
+                ),
+                Panel(
                     "Engines ready",
                     one(kernel.over("sum", "kernel_engines_ready", "instance"), "{{instance}}"),
                     "short",
-                    width=6,
+                    width=5,
                 ),
                 Panel(
                     "Engine restarts",
                     one(kernel.rate("kernel_engine_restarts_total", "instance"), "{{instance}}"),
                     "ops",
-                    width=6,
+                    width=5,
                 ),
                 Panel(
                     "Processor time of the kernel process",
                     one(kernel.rate("process_cpu_seconds_total", "instance"), "{{instance}}"),
                     "short",
-                    width=6,
+                    width=5,
                     description="In cores, without engines: the process is full at one.",
                 ),
                 Panel(
@@ -191,7 +213,7 @@ BOARD = Board(
                         "{{instance}}",
                     ),
                     "bytes",
-                    width=6,
+                    width=5,
                     description="Resident set, without engines.",
                 ),
             ),

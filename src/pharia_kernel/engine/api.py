@@ -7,7 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 
 class ComponentKind(StrEnum):
@@ -17,14 +17,24 @@ class ComponentKind(StrEnum):
     MESSAGE_STREAM = "message_stream"
 
 
+class EmbeddedMetadata(Struct, frozen=True):
+    """What a component says of itself in a custom section (``engine.embedded``)."""
+
+    description: str | None = None
+    input_schema: Raw = Raw(b"null")
+    """JSON that should be a JSON Schema, but nobody has checked; ``null`` if there is none."""
+    output_schema: Raw = Raw(b"null")
+
+
 class ComponentInfo(Struct, frozen=True):
-    """What a component says of itself in its imports and exports."""
+    """What a component says of itself in its imports, exports and custom sections."""
 
     kind: ComponentKind
     wit_version: str
     """Exported package version, such as ``0.3.11``."""
     sandboxed: bool = True
     """False for a source that runs as a plain process (``pharia-kernel dev``)."""
+    embedded: EmbeddedMetadata | None = None
 
     @property
     def line(self) -> str:
@@ -179,7 +189,8 @@ class Engines(EnginePool, Protocol):
     async def close(self) -> None: ...
 
     def statistics(self) -> dict[str, Any]:
-        """``ready``, ``queued`` (runs) and ``engines`` (an object each) at least."""
+        """``ready``, ``queued`` and ``queue_capacity`` (runs), and ``engines`` (an object each) at
+        least."""
         ...
 
     def active_runs(self) -> int: ...

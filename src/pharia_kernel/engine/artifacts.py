@@ -29,12 +29,14 @@ import msgspec
 from msgspec import Struct
 
 from pharia_kernel.engine import retype
-from pharia_kernel.engine.api import Artifact, ComponentInfo
+from pharia_kernel.engine.api import Artifact, ComponentInfo, ComponentKind
 from pharia_kernel.engine.surface import NEWEST
 
 log = logging.getLogger("pharia_kernel.engine")
 
 _STALE_TEMPORARY = 3600.0
+_INSPECTION = 1
+"""Grows when more is read from components; notes of kernels that read less have a smaller one."""
 
 
 class _Facts(Struct):
@@ -42,6 +44,13 @@ class _Facts(Struct):
     fingerprint: str
     size: int
     info: ComponentInfo
+    inspection: int = 0
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is missing that only the component itself could tell."""
+        # Functions have an export that tells more than the section does.
+        return self.inspection >= _INSPECTION or self.info.kind is ComponentKind.FUNCTION
 
 
 class _Sidecar(Struct):
@@ -75,7 +84,24 @@ class ArtifactCache:
         return Path(name)
 
     def find(self, digest: str) -> Artifact | None:
-        """The artifact if it is there and verifies; marks it as used."""
+        """The artifact if it is there and verifies, with all that is known of its kind."""
+        facts = self._verified(digest)
+        return self._artifact(facts) if facts and facts.complete else None
+
+    def renew(self, digest: str, info: ComponentInfo) -> Artifact | None:
+        """The artifact if it is there and verifies, under what was just read from the component:
+        an older kernel may have noted less."""
+        facts = self._verified(digest)
+        if facts is None:
+            return None
+        if facts.inspection < _INSPECTION:
+            path, sidecar_path = self._paths(digest)
+            facts = self._facts(digest, facts.size, info)
+            self._note(facts, path).replace(sidecar_path)
+        return self._artifact(facts)
+
+    def _verified(self, digest: str) -> _Facts | None:
+        """What was noted of the artifact if it is there and intact; marks it as used."""
         path, sidecar_path = self._paths(digest)
         try:
             sidecar = msgspec.json.decode(sidecar_path.read_bytes(), type=_Sidecar)
@@ -92,19 +118,31 @@ class ArtifactCache:
             log.warning("artifact of %s is corrupt or foreign and is compiled again", digest)
             self.discard(digest)
             return None
-        return Artifact(digest, path, facts.size, facts.info)
+        return facts
 
     def store(self, digest: str, temporary: Path, info: ComponentInfo) -> Artifact:
         """Take over what the compiler wrote."""
+        facts = self._facts(digest, temporary.stat().st_size, info)
         path, sidecar_path = self._paths(digest)
-        size = temporary.stat().st_size
-        facts = msgspec.Raw(msgspec.json.encode(_Facts(digest, self._fingerprint, size, info)))
-        sidecar = _Sidecar(facts, self._mac(temporary, facts))
+        note = self._note(facts, temporary)
         temporary.replace(path)
+        note.replace(sidecar_path)
+        return self._artifact(facts)
+
+    def _facts(self, digest: str, size: int, info: ComponentInfo) -> _Facts:
+        return _Facts(digest, self._fingerprint, size, info, _INSPECTION)
+
+    def _artifact(self, facts: _Facts) -> Artifact:
+        path, _ = self._paths(facts.digest)
+        return Artifact(facts.digest, path, facts.size, facts.info)
+
+    def _note(self, facts: _Facts, code: Path) -> Path:
+        """A sidecar for the machine code, in a temporary place."""
+        encoded = msgspec.Raw(msgspec.json.encode(facts))
+        sidecar = _Sidecar(encoded, self._mac(code, encoded))
         note = self.temporary()
         note.write_bytes(msgspec.json.encode(sidecar))
-        note.replace(sidecar_path)
-        return Artifact(digest, path, size, info)
+        return note
 
     def discard(self, digest: str) -> None:
         for path in reversed(self._paths(digest)):

@@ -14,10 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from pharia_kernel import errors
-from pharia_kernel.engine import binding
+from pharia_kernel.engine import binding, embedded
 from pharia_kernel.engine.api import Artifact, ComponentInfo
 from pharia_kernel.engine.artifacts import ArtifactCache
 from pharia_kernel.engine.inspector import inspect
@@ -68,8 +68,8 @@ class CompilerProcess:
         await asyncio.to_thread(self._cache.discard, digest)
 
     async def _compile(self, digest: str, wasm: bytes) -> Artifact:
-        info = await asyncio.to_thread(inspect, wasm)
-        artifact = await self.cached(digest)
+        info = await asyncio.to_thread(_inspected, digest, wasm)
+        artifact = await asyncio.to_thread(self._cache.renew, digest, info)
         if artifact:
             return artifact
         async with self._jobs:
@@ -129,6 +129,16 @@ class CompilerProcess:
                 f"than {limit} MiB (`compile-memory-limit`)."
             )
         return CompilerLost(f"The compiler ended with status {code}; see the kernel's log.")
+
+
+def _inspected(digest: str, wasm: bytes) -> ComponentInfo:
+    """All that the component says of itself; raises ``SkillLoadError``."""
+    info = inspect(wasm)
+    try:
+        return structs.replace(info, embedded=embedded.read(wasm, info.kind))
+    except embedded.UselessMetadata as error:
+        log.warning("custom section `%s` of %s is ignored: %s", embedded.SECTION, digest, error)
+        return info
 
 
 def _spool(wasm: bytes) -> IO[Any]:

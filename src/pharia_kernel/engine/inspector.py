@@ -1,13 +1,14 @@
-"""What a component says of itself, read from the names in its binary without compiling it.
+"""What a component says of itself, read from its binary without compiling it.
 
-Only the import and export sections at the top level are looked at, as the component model's binary
-format (github.com/WebAssembly/component-model, design/mvp/Binary.md) lays them out. Whether the
-component is valid is for the compiler to say.
+Only the import, export and custom sections at the top level are looked at, as the component model's
+binary format (github.com/WebAssembly/component-model, design/mvp/Binary.md) lays them out. Whether
+the component is valid is for the compiler to say.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from pharia_kernel.engine.api import ComponentInfo, ComponentKind
 from pharia_kernel.engine.surface import NEWEST, PACKAGE, WASI_INTERFACES
@@ -23,7 +24,9 @@ from pharia_kernel.errors import (
 _MAGIC = b"\0asm"
 _COMPONENT = b"\x0d\0\x01\0"
 _MODULE = b"\x01\0\0\0"
-_IMPORTS, _EXPORTS = 10, 11
+_CUSTOM, _IMPORTS, _EXPORTS = 0, 10, 11
+_LONGEST_NUMBER = 5
+"""Bytes of a 32-bit number as LEB128."""
 _NAME = re.compile(r"(?P<interface>[^@]+)@(?P<version>[0-9]{1,9}(?:\.[0-9]{1,9}){2})(?:[-+].*)?")
 _FIRST_WITH_STREAMS = (0, 3, 0)
 _KINDS = {
@@ -73,6 +76,22 @@ def names(wasm: bytes) -> tuple[list[str], list[str]]:
         return _Reader(wasm, len(header)).names()
     except ValueError as error:
         raise CompileFailed(f"The component's binary is damaged: {error}.") from error
+
+
+def custom_section(wasm: bytes, name: str) -> memoryview | None:
+    """Content of the first custom section of that name, of a component that passed inspection."""
+    for number, start, end in _Reader(wasm, len(_MAGIC + _COMPONENT)).sections():
+        if number != _CUSTOM:
+            continue
+        # Not more than the name: the sections of debuggers are half of a component.
+        head = _Reader(wasm[start : min(end, start + len(name) + _LONGEST_NUMBER)])
+        try:
+            found = head.string()
+        except ValueError:  # another name: it is longer, or no text
+            continue
+        if found == name:
+            return memoryview(wasm)[start + head.at : end]
+    return None
 
 
 def entry_interface(exports: list[str]) -> str | None:
@@ -150,21 +169,26 @@ class _Reader:
     def names(self) -> tuple[list[str], list[str]]:
         imports: list[str] = []
         exports: list[str] = []
-        while self.at < len(self.data):
-            section = self.byte()
-            size = self.unsigned()
-            end = self.at + size
-            if end > len(self.data):
-                raise ValueError(f"section {section} reaches beyond the end of the file")
+        for section, start, end in self.sections():
             if section in (_IMPORTS, _EXPORTS):
                 # A reader of its own: what lies in one section is not read as part of another.
-                content = _Reader(self.data[self.at : end])
+                content = _Reader(self.data[start:end])
                 if section == _IMPORTS:
                     imports += [content.import_() for _ in range(content.unsigned())]
                 else:
                     exports += [content.export() for _ in range(content.unsigned())]
-            self.at = end
         return imports, exports
+
+    def sections(self) -> Iterator[tuple[int, int, int]]:
+        """Number of each section, and where its content begins and ends."""
+        while self.at < len(self.data):
+            section = self.byte()
+            size = self.unsigned()
+            start, end = self.at, self.at + size
+            if end > len(self.data):
+                raise ValueError(f"section {section} reaches beyond the end of the file")
+            self.at = end
+            yield section, start, end
 
     def byte(self) -> int:
         if self.at >= len(self.data):

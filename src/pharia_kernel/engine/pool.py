@@ -318,6 +318,7 @@ class Pool:
                 for engine in self._engines
             ],
             "queued": len(self._queue),
+            "queue_capacity": self._settings.queue_length,
             "restarts": self.restarts,
             "components": len(self._artifacts),
             "quarantined": self.quarantine.listing(),

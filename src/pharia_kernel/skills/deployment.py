@@ -21,6 +21,7 @@ from pharia_kernel.errors import (
 )
 from pharia_kernel.skills.attempts import Attempt, logger, same_version
 from pharia_kernel.skills.failures import fresh
+from pharia_kernel.skills.metadata import brief
 from pharia_kernel.skills.paths import SkillPath
 from pharia_kernel.skills.recollection import Recollection
 from pharia_kernel.skills.registry.base import Blob, Registry, Snapshot, Verifier
@@ -221,6 +222,8 @@ class Deployment:
             info.kind = SkillKind(self._version.info.kind)
             info.wit_version = self._version.info.wit_version
             info.sandboxed = self._version.info.sandboxed
+            if embedded := self._version.info.embedded:
+                info.description = brief(embedded.description)
             info.digest = self._version.digest
             info.size = self._serving.snapshot.size
             info.manifest_digest = self._serving.snapshot.manifest_digest

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from weakref import WeakKeyDictionary
@@ -15,6 +16,7 @@ from pharia_kernel.engine.api import (
     Artifact,
     ComponentInfo,
     ComponentKind,
+    EmbeddedMetadata,
     EnginePool,
     GuestMetadata,
     Host,
@@ -24,6 +26,8 @@ from pharia_kernel.skills.events import json_of
 from pharia_kernel.skills.failures import fresh
 from pharia_kernel.skills.types import SkillKind, SkillMetadata
 from pharia_kernel.skills.versions import Loan, Version
+
+log = logging.getLogger(__name__)
 
 MAX_SCHEMA_SIZE = 1 << 20
 """Bytes. Checking a schema costs the kernel time, and a skill's author chooses the schema."""
@@ -38,6 +42,8 @@ DIALECTS = frozenset(
     }
 )
 """Known values of ``$schema``. The library would go and fetch others, wherever they point."""
+_BRIEF = 1000
+"""Characters of a description in lists."""
 
 HostContext = AbstractAsyncContextManager[Host]
 
@@ -86,11 +92,20 @@ class MetadataCache:
             async with host() as opened:
                 answer = await self._pool.metadata(artifact, opened, deadline=deadline)
             _fill(metadata, answer)
+        elif info.embedded:
+            _fill_from_section(metadata, info.embedded, artifact.digest)
         return metadata
 
 
+def brief(description: str | None) -> str | None:
+    """As much of it as lists show."""
+    if description is None or len(description) <= _BRIEF:
+        return description
+    return description[: _BRIEF - 1] + "…"
+
+
 def _bare(info: ComponentInfo) -> SkillMetadata:
-    """What the component's type tells. Line 0.2 and streams have no metadata of their own."""
+    """What the component's type tells. Line 0.2 and streams have no export for metadata."""
     line = None if info.line == "0.2" else info.line
     return SkillMetadata(None, line, SkillKind(info.kind), None, None)
 
@@ -99,6 +114,23 @@ def _fill(metadata: SkillMetadata, answer: GuestMetadata) -> None:
     metadata.description = answer.description
     metadata.input_schema = check_schema(answer.input_schema, "input schema")
     metadata.output_schema = check_schema(answer.output_schema, "output schema")
+
+
+def _fill_from_section(metadata: SkillMetadata, embedded: EmbeddedMetadata, digest: str) -> None:
+    metadata.description = embedded.description
+    metadata.input_schema = _embedded_schema(embedded.input_schema, "input schema", digest)
+    metadata.output_schema = _embedded_schema(embedded.output_schema, "output schema", digest)
+
+
+def _embedded_schema(schema: Raw, what: str, digest: str) -> Raw | None:
+    """Not worth an error: the section is no part of what a skill has to be."""
+    if bytes(schema) == b"null":
+        return None
+    try:
+        return check_schema(bytes(schema), what)
+    except InvalidMetadata as error:
+        log.warning("Metadata embedded in %s are ignored in part: %s", digest, error.detail)
+        return None
 
 
 def check_schema(data: bytes, what: str) -> Raw:

@@ -265,17 +265,19 @@ class SkillRuntime:
         def on_tool_event(event: ToolEvent) -> None:
             stream.events.put(tool_event(event))
 
-        with await self._lend(run, skill, SkillKind.MESSAGE_STREAM) as loan, _execution(run):
-            calls = self._calls(run, on_tool_event)
-            async with StreamHost(calls, _guest_log(run), stream.events) as host:
-                # The engines refuse a run, if they do, before they wait for anything.
-                admission = asyncio.get_running_loop().call_soon(stream.admit)
-                try:
-                    outcome = await self._execute(run, loan, body, host)
-                finally:
-                    admission.cancel()
-            stream.admit()
-            _returned(outcome)
+        with await self._lend(run, skill, SkillKind.MESSAGE_STREAM) as loan:
+            await self._check_input(run, loan, body)
+            with _execution(run):
+                calls = self._calls(run, on_tool_event)
+                async with StreamHost(calls, _guest_log(run), stream.events) as host:
+                    # The engines refuse a run, if they do, before they wait for anything.
+                    admission = asyncio.get_running_loop().call_soon(stream.admit)
+                    try:
+                        outcome = await self._execute(run, loan, body, host)
+                    finally:
+                        admission.cancel()
+                stream.admit()
+                _returned(outcome)
 
     async def _produce_by_host(
         self, stream: _Stream, run: Run, skill: HostedSkill, body: bytes

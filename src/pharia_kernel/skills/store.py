@@ -23,6 +23,7 @@ from pharia_kernel.skills.attempts import logger
 from pharia_kernel.skills.deployment import DEFAULT_PACE, ComponentSource, Deployment, Pace
 from pharia_kernel.skills.failures import fresh, printable
 from pharia_kernel.skills.hosted import HostedSkill
+from pharia_kernel.skills.metadata import brief
 from pharia_kernel.skills.paths import SkillPath
 from pharia_kernel.skills.types import (
     SkillDetail,
@@ -262,6 +263,7 @@ def _info(path: SkillPath, skill: Deployment | HostedSkill) -> SkillInfo:
         status=SkillStatus.READY,
         type=SkillType.CHAT,
         kind=SkillKind.MESSAGE_STREAM,
+        description=brief(skill.metadata().description),
     )
 
 

@@ -33,7 +33,10 @@ class Caller(Struct, frozen=True, kw_only=True):
 
 
 class SkillMetadata(Struct):
-    """JSON of ``GET /v1/skills/{namespace}/{name}/metadata``: all five keys, always."""
+    """JSON of ``GET /v1/skills/{namespace}/{name}/metadata``: all five keys, always.
+
+    It comes from the component's export for it; from its custom section where there is none.
+    """
 
     description: str | None
     version: str | None
@@ -156,6 +159,8 @@ class SkillInfo(Struct, kw_only=True):
     kind: SkillKind | None = None
     wit_version: str | None = None
     """Full package version that the serving component exports, such as ``0.3.11``."""
+    description: str | None = None
+    """What the skill does, as far as that is known without asking it; the beginning, if long."""
     digest: str | None = None
     """``sha256:...`` of the serving component's bytes."""
     size: int | None = None

@@ -172,6 +172,10 @@ _first_event = _histogram(
 )
 _active_runs = _gauge("kernel_skill_runs_active", "Runs in the engines.")
 _queued_runs = _gauge("kernel_skill_run_queue_length", "Runs that wait for a place in an engine.")
+_queue_capacity = _gauge(
+    "kernel_skill_run_queue_capacity", "Runs that may wait for a place in an engine."
+)
+_ready = _gauge("kernel_ready", "Whether the kernel can serve, as /ready tells.")
 _engines_ready = _gauge("kernel_engines_ready", "Engine processes that take runs.")
 _engine_restarts = Counter(
     "kernel_engine_restarts_total", "Engine processes that ended.", registry=REGISTRY
@@ -262,8 +266,11 @@ for _reason in ("queue_full", "export_failed", "shutdown"):
 class State(Struct, kw_only=True):
     """How the kernel is now."""
 
+    ready: bool
+    """As ``/ready`` tells."""
     active_runs: int
     queued_runs: int
+    queue_capacity: int
     engines_ready: int
     cached_skills: int
     namespaces: Mapping[str, bool]
@@ -276,7 +283,9 @@ class State(Struct, kw_only=True):
 def show(state: State) -> None:
     """Set the gauges."""
     _active_runs.set(state.active_runs)
+    _ready.set(state.ready)
     _queued_runs.set(state.queued_runs)
+    _queue_capacity.set(state.queue_capacity)
     _engines_ready.set(state.engines_ready)
     _cached_skills.set(state.cached_skills)
     for gauge, values in (

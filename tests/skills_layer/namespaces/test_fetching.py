@@ -200,7 +200,7 @@ async def test_a_server_that_does_not_answer(server: DescriptionServer) -> None:
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nskill",
         b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\nabcd",
         b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 12\r\n\r\n"
-        + gzip.compress(GOOD.encode())[:12],
+        + gzip.compress(GOOD.encode(), mtime=0)[:12],
         b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 0\r\n\r\n",
         b"SSH-2.0-OpenSSH_9.6\r\n",
         b"",
