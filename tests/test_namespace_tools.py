@@ -4,9 +4,11 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import pytest
+from msgspec import Raw
 
 from pharia_kernel.config.tools import McpServer
 from pharia_kernel.csi.types import Argument
+from pharia_kernel.errors import ToolFailed
 from pharia_kernel.namespace_tools import NamespaceTools
 from pharia_kernel.outbound import OutboundPolicy
 from tests.skills_layer.support import eventually
@@ -40,6 +42,24 @@ async def test_a_description_that_changes() -> None:
         assert names(tools, "team") is None
         assert tools.urls("team") is None
         assert tools.health() == []
+
+
+async def test_the_first_call_waits_for_the_server_to_be_asked() -> None:
+    async with namespace_tools() as tools, running("echo") as server:
+        tools.configure("team", [McpServer(url=server.url)], [])
+        assert names(tools, "team") == []
+        (output,) = await tools.toolbox.invoke("team", "echo", [Argument("a", Raw(b"1"))])
+        assert output.text == '{"a": 1}'
+
+
+async def test_a_server_that_is_not_there_is_not_waited_for_again() -> None:
+    async with namespace_tools() as tools:
+        tools.configure("team", [McpServer(url="http://127.0.0.1:1/mcp")], ["add"])
+        await tools.toolbox.settle("team")
+        assert [health.state for health in tools.health()] == ["failing"]
+        await tools.toolbox.settle("team")
+        with pytest.raises(ToolFailed, match="not found on any server"):
+            await tools.toolbox.invoke("team", "echo", [])
 
 
 async def test_what_is_expected_again_keeps_its_tools() -> None:

@@ -28,7 +28,7 @@ class NamespaceTools:
     """
 
     def __init__(self, guarded: Callable[[str], bool], outbound: OutboundPolicy) -> None:
-        self.toolbox = Toolbox()
+        self.toolbox = Toolbox(settled=self._settled)
         self._guarded = guarded
         self._outbound = outbound
         self._servers: dict[str, list[McpServer]] = {}
@@ -77,6 +77,15 @@ class NamespaceTools:
             await asyncio.wait({self._starting})
         if self._mcp:
             await self._mcp.close()
+
+    async def _settled(self, namespace: str) -> None:
+        """Wait until its servers have been asked once what they have."""
+        if not self._servers.get(namespace):
+            return
+        if self._starting:
+            await asyncio.wait({self._starting})
+        if self._mcp:
+            await self._mcp.settled(namespace)
 
     # --- MCP --------------------------------------------------------------------------------------
 

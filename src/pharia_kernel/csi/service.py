@@ -244,6 +244,7 @@ class CsiService:
         calls.batch("list_tools", 1)
         with Call("list_tools", context) as call:
             call.span.set(names.NAMESPACE, namespace)
+            await self._toolbox.settle(namespace)
             tools = self._toolbox.tools(namespace)
             if tools is None:
                 raise NotFound(f"Namespace '{namespace}' not found")

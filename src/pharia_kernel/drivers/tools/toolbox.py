@@ -8,8 +8,10 @@ lists of the servers, and not on who answered first.
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import suppress
 from itertools import chain, count
 from typing import TYPE_CHECKING
 
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("pharia_kernel.tools")
 
+_LONGEST_WAIT = 10.0
+"""Seconds that the first calls after a start wait for servers to say what they have."""
+
 
 class _McpTool(Struct, frozen=True):
     server: str
@@ -35,8 +40,16 @@ class _McpTool(Struct, frozen=True):
 
 
 class Toolbox:
-    def __init__(self, mcp: McpServers | None = None) -> None:
-        """``mcp`` stays the caller's to configure, start and close; none: native tools only."""
+    def __init__(
+        self,
+        mcp: McpServers | None = None,
+        settled: Callable[[str], Awaitable[None]] | None = None,
+    ) -> None:
+        """``mcp`` stays the caller's to configure, start and close; none: native tools only.
+
+        ``settled`` waits until the servers of a namespace have been asked once what they have.
+        """
+        self._settled = settled
         self._native: dict[str, list[str]] = {}
         self._mcp = mcp
         self._collisions: dict[str, set[str]] = {}
@@ -57,6 +70,13 @@ class Toolbox:
         self._collisions.pop(namespace, None)
         if self._mcp:
             self._mcp.remove(namespace)
+
+    async def settle(self, namespace: str) -> None:
+        """Wait, but not for ever, until it is known what the namespace's servers have."""
+        if self._settled:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LONGEST_WAIT):
+                    await self._settled(namespace)
 
     def tools(self, namespace: str) -> list[Tool] | None:
         """Sorted by name; none if the namespace is unknown."""
@@ -81,6 +101,7 @@ class Toolbox:
         if name in self._native.get(namespace, []):
             with Execution(namespace, name, arguments, mcp=False) as execution:
                 return execution.returned(NATIVE_TOOLS[name].call(arguments))
+        await self.settle(namespace)
         entry = self._mcp_tools(namespace).get(name)
         known = None if entry is None else name
         with Execution(namespace, known, arguments, mcp=True) as execution:

@@ -84,10 +84,16 @@ class McpServers:
         await asyncio.gather(*(server.close() for server in servers))
         await asyncio.gather(*self._leaving.values())
 
-    async def settled(self) -> None:
-        """Wait until every server has been tried once. Never ends before ``start``."""
-        while any(server.state is HealthState.CONNECTING for server in self._servers.values()):
+    async def settled(self, namespace: str | None = None) -> None:
+        """Wait until every server, or every one of the namespace, has been tried once. Never ends
+        before ``start``."""
+        while any(server.state is HealthState.CONNECTING for server in self._of(namespace)):
             await self._changed.wait()
+
+    def _of(self, namespace: str | None) -> list[Server]:
+        if namespace is None:
+            return list(self._servers.values())
+        return [use.server for use in self._uses.get(namespace, {}).values()]
 
     async def changed(self) -> None:
         """Wait until a list of tools or a state of health changes."""
