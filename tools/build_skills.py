@@ -1,6 +1,6 @@
 """Builds the skills of the tests and the examples into WebAssembly components.
 
-    python tools/build_skills.py [--out DIR] [--examples] [names...]
+    python -m tools.build_skills [--out DIR] [--examples] [names...]
 
 A result is kept in ``skill_build_cache/`` under a name that ends in the hash of all that went into
 it, so nothing is built twice. The toolchains are made on first use in ``.toolchains/``, in exactly
@@ -25,9 +25,8 @@ import time
 import tomllib
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -36,16 +35,18 @@ from typing import Any
 import wasmtime
 
 from pharia_kernel import wit
+from tools.tool_cache import TOOLCHAINS, locked
 
 ROOT = Path(__file__).resolve().parents[1]
 CACHE = ROOT / "skill_build_cache"
-ENVIRONMENTS = ROOT / ".toolchains"
+ENVIRONMENTS = TOOLCHAINS
 PINS = ROOT / "tools" / "toolchains"
 TEST_SKILLS = ROOT / "tests" / "skills"
 EXAMPLES = ROOT / "examples" / "skills"
 
 _RECIPE = b"1"
 """Raise it when the same inputs are built in another way."""
+_MAX_JOBS = 4
 _FIRST_LINES, _LAST_LINES = 8, 25
 """What is shown of a failed program's output: some name the cause first, some last."""
 
@@ -100,15 +101,21 @@ def _build(skills: list[Skill], report: Report) -> dict[str, Path]:
     report(
         f"{len(skills) - sum(map(len, jobs.values()))} of {len(skills)} skills are built already."
     )
-    errors: list[str] = []
-    if jobs:
-        # One thread per toolchain: a build keeps a core busy and takes half a gigabyte.
-        with ThreadPoolExecutor(len(jobs)) as pool:
-            work = [pool.submit(_build_all, name, todo, report) for name, todo in jobs.items()]
-            errors = [error for future in work for error in future.result()]
-    if errors:
+    if jobs and (errors := _build_all(jobs, report)):
         raise BuildError("\n\n".join(errors))
     return {skill.name: _artifact(skill) for skill in skills}
+
+
+def _build_all(jobs: dict[str, list[Skill]], report: Report) -> list[str]:
+    """By toolchain. Returns the messages of those that failed."""
+    names = [name for name in _TOOLCHAINS if name in jobs]
+    # A build keeps a core busy and takes half a gigabyte.
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, _MAX_JOBS)) as pool:
+        unusable = list(pool.map(lambda name: _unusable(name, jobs[name], report), names))
+        usable = [name for name, error in zip(names, unusable, strict=True) if error is None]
+        todo = [skill for name in usable for skill in jobs[name]]
+        failed = list(pool.map(lambda skill: _failure(skill, report), todo))
+    return [error for error in [*unusable, *failed] if error is not None]
 
 
 # --- what can be built ---------------------------------------------------------------------------
@@ -186,33 +193,38 @@ def _key(skill: Skill) -> str:
     return digest.hexdigest()[:16]
 
 
-def prepare(toolchain_name: str, report: Report = print) -> Toolchain:
-    """The toolchain, ready for use. Raises ``BuildError``."""
-    toolchain = _toolchain(toolchain_name)
-    with _locked(ENVIRONMENTS / f"{toolchain_name}.lock"):
-        toolchain.prepare(report)
-    return toolchain
+def prepare(name: str, report: Report = print) -> Environment:
+    """The environment of a toolchain, ready for use. Raises ``BuildError``."""
+    environment = ZIG if name == ZIG.name else _toolchain(name)
+    assert isinstance(environment, Environment), name
+    with locked(_lock_of(name)):
+        environment.prepare(report)
+    return environment
 
 
-def _build_all(toolchain_name: str, skills: list[Skill], report: Report) -> list[str]:
-    """Builds one after the other; the messages of those that failed."""
-    toolchain = _toolchain(toolchain_name)
-    errors = []
-    with _locked(ENVIRONMENTS / f"{toolchain_name}.lock"):
+def _unusable(name: str, skills: list[Skill], report: Report) -> str | None:
+    """Makes the toolchain; why it can't be used, if so."""
+    try:
+        with locked(_lock_of(name)):
+            _toolchain(name).prepare(report)
+    except BuildError as error:
+        names = ", ".join(skill.name for skill in skills)
+        return f"The toolchain {name} is not usable, so these were not built: {names}.\n{error}"
+    return None
+
+
+def _failure(skill: Skill, report: Report) -> str | None:
+    """Builds the skill; why it could not be built, if so."""
+    # Others may build with the toolchain at the same time, but not make it anew.
+    with (
+        locked(_lock_of(skill.toolchain), fcntl.LOCK_SH),
+        locked(ENVIRONMENTS / f"skill-{skill.name}.lock"),
+    ):
         try:
-            toolchain.prepare(report)
+            _build_one(_toolchain(skill.toolchain), skill, report)
         except BuildError as error:
-            names = ", ".join(skill.name for skill in skills)
-            return [
-                f"The toolchain {toolchain_name} is not usable, "
-                f"so these were not built: {names}.\n{error}"
-            ]
-        for skill in skills:
-            try:
-                _build_one(toolchain, skill, report)
-            except BuildError as error:
-                errors.append(f"{skill.name} could not be built with {toolchain_name}.\n{error}")
-    return errors
+            return f"{skill.name} could not be built with {skill.toolchain}.\n{error}"
+    return None
 
 
 def _build_one(toolchain: Toolchain, skill: Skill, report: Report) -> None:
@@ -230,12 +242,8 @@ def _build_one(toolchain: Toolchain, skill: Skill, report: Report) -> None:
     report(f"{skill.name}: {size / 1e6:.1f} MB in {seconds:.1f} s ({toolchain.name})")
 
 
-@contextmanager
-def _locked(file: Path) -> Iterator[None]:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+def _lock_of(toolchain_name: str) -> Path:
+    return ENVIRONMENTS / f"{toolchain_name}.lock"
 
 
 # --- toolchains ----------------------------------------------------------------------------------
@@ -277,8 +285,10 @@ class Wat(Toolchain):
         return out
 
 
-class Pinned(Toolchain):
-    """A toolchain that lives in an environment of its own, made from pinned requirements."""
+class Environment(ABC):
+    """Programs in a folder of their own, which is made from pinned requirements."""
+
+    name: str
 
     @property
     def environment(self) -> Path:
@@ -290,9 +300,6 @@ class Pinned(Toolchain):
 
     @abstractmethod
     def install(self) -> None: ...
-
-    def inputs(self, skill: Skill) -> list[bytes]:
-        return [file.read_bytes() for file in sorted(self.pins.iterdir())]
 
     def prepare(self, report: Report) -> None:
         marker = self.environment / ".complete"
@@ -309,9 +316,8 @@ class Pinned(Toolchain):
         report(f"Made the toolchain {self.name} in {time.monotonic() - started:.1f} s")
 
 
-class PythonToolchain(Pinned):
-    python: str
-    """Which interpreter the environment gets."""
+class PythonEnvironment(Environment):
+    """Of Python packages."""
 
     def install(self) -> None:
         uv = _tool("uv", "It makes the Python environments. Install it with `pip install uv`.")
@@ -320,8 +326,9 @@ class PythonToolchain(Pinned):
         target = ["--python", str(self.environment / "bin" / "python")]
         _run([uv, "pip", "install", "-q", *target, "--require-hashes", "-r", requirements])
 
-    @abstractmethod
-    def interpreter(self, uv: str) -> str: ...
+    def interpreter(self, uv: str) -> str:
+        """Which Python the environment gets."""
+        return sys.executable
 
     def run(self, command: list[str], folder: Path) -> None:
         bin_folder = self.environment / "bin"
@@ -335,7 +342,24 @@ class PythonToolchain(Pinned):
         _run([str(bin_folder / command[0]), *command[1:]], folder, environment)
 
 
-class PhariaSkill(PythonToolchain):
+class Zig(PythonEnvironment):
+    """A C compiler for components that comes as a Python package, of 400 MB."""
+
+    name = "zig"
+
+    @property
+    def compiler(self) -> list[str]:
+        return [str(self.environment / "bin" / "python"), "-m", "ziglang", "cc"]
+
+
+class Pinned(Environment, Toolchain):
+    """A toolchain that lives in an environment of its own."""
+
+    def inputs(self, skill: Skill) -> list[bytes]:
+        return [file.read_bytes() for file in sorted(self.pins.iterdir())]
+
+
+class PhariaSkill(PythonEnvironment, Pinned):
     """The published SDK. It brings the WIT that it targets."""
 
     name = "pharia-skill"
@@ -385,13 +409,10 @@ class PhariaSkill(PythonToolchain):
         return folder / f"{skill.name}.wasm"
 
 
-class ComponentizePy(PythonToolchain):
+class ComponentizePy(PythonEnvironment, Pinned):
     """Python without an SDK, for every WIT line."""
 
     name = "componentize-py"
-
-    def interpreter(self, uv: str) -> str:
-        return sys.executable
 
     def inputs(self, skill: Skill) -> list[bytes]:
         return [
@@ -443,8 +464,10 @@ def _ungated(text: str) -> str:
 
 _TOOLCHAINS: dict[str, Toolchain] = {
     toolchain.name: toolchain
-    for toolchain in (Wat(), PhariaSkill(), ComponentizePy(), ComponentizeJs())
+    for toolchain in (PhariaSkill(), ComponentizeJs(), ComponentizePy(), Wat())
 }
+"""The slowest first: what is begun last should not be long."""
+ZIG = Zig()
 
 
 def _toolchain(name: str) -> Toolchain:

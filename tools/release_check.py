@@ -24,9 +24,10 @@ import zipfile
 from pathlib import Path
 
 from tools import locked, smoke
-from tools.go_tools import ToolUnavailable, tool
+from tools.go_tools import tool
 from tools.local_kernel import Client, Failure, run_tool, say
 from tools.release_provenance import write_provenance
+from tools.tool_cache import ToolUnavailable
 
 ROOT = Path(__file__).resolve().parents[1]
 CHART = ROOT / "charts" / "pharia-kernel"

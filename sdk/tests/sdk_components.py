@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 from tools.build_skills import CACHE, TEST_SKILLS
+from tools.tool_cache import locked
 
 os.environ.setdefault("PHARIA_SDK_CACHE", str(CACHE / "sdk"))
 
@@ -23,19 +24,22 @@ def component(name: str, folder: Path = SKILLS) -> Path:
     """The component of a skill of the tests."""
     target = CACHE / "sdk" / f"{name}-{_key(folder)}.wasm"
     if not target.exists():
-        build(project.find(f"{name}.py", folder), target)
+        with locked(target.with_suffix(".lock")):
+            if not target.exists():
+                build(project.find(f"{name}.py", folder), target)
     return target
 
 
 def moved(name: str) -> Path:
     """A test skill of the kernel that was written for ``pharia_skill``, with changed imports."""
-    folder = CACHE / "sdk" / "moved"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = CACHE / "sdk" / "moved" / name
     source = (TEST_SKILLS / name / f"{name}.py").read_text()
     file = folder / f"moved_{name}.py"
     changed = source.replace("pharia_skill", "pharia_kernel_sdk")
-    if not file.exists() or file.read_text() != changed:
-        file.write_text(changed)
+    with locked(folder.with_suffix(".lock")):
+        folder.mkdir(exist_ok=True)
+        if not file.exists() or file.read_text() != changed:
+            file.write_text(changed)
     return component(f"moved_{name}", folder)
 
 

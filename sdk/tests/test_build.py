@@ -86,9 +86,13 @@ def test_the_same_sources_give_the_same_bytes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        ("def run(:\n", "mine.py:1: SyntaxError"),
+        ("def run(:\n", "mine.py:1: SyntaxError: invalid syntax\n    def run(:"),
         (HEADER + "x = 1 / 0\n", "mine.py:2: ZeroDivisionError: division by zero\n    x = 1 / 0"),
         (HEADER + "import absent_module\n" + BODY, "No module named 'absent_module'"),
+        (
+            HEADER + "import absent.one\n" + BODY,
+            "`absent` is neither beside the skill nor installed",
+        ),
         (HEADER, "has no skill. Decorate a function"),
         (HEADER + BODY + BODY.replace("run", "walk"), "has 2 skills: `run` (line 3), `walk`"),
         (HEADER + "@skill\ndef run(csi, input: str) -> str: ...\n", "is not annotated as Csi"),
@@ -104,6 +108,7 @@ def test_a_compiled_package_is_named_with_advice(tmp_path: Path) -> None:
     assert "mine.py needs `numpy" in said
     assert "is compiled for this machine" in said
     assert "do small calculations in plain Python" in said
+    assert said.endswith("\n  mine.py:2 in <module>: import numpy")
 
 
 def test_a_module_that_components_lack_is_named_with_advice(tmp_path: Path) -> None:
@@ -169,7 +174,14 @@ def test_packages_and_dotted_names(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("absent.py", "no file absent.py"), ("absent", "no skill `absent`")]
+    ("name", "said"),
+    [
+        ("absent.py", "no file absent.py"),
+        ("absent", "no skill `absent`"),
+        ("./absent", "no skill `./absent`"),
+        ("", "`` is neither a Python file"),
+        ("/tmp", "`/tmp` is neither a Python file"),
+    ],
 )
 def test_what_is_not_there(tmp_path: Path, name: str, said: str) -> None:
     with pytest.raises(BuildError, match=said):
@@ -208,7 +220,15 @@ def test_the_command_fails_in_one_paragraph(tmp_path: Path) -> None:
     assert "Traceback" in command(tmp_path, "mine", "-v").stderr
 
 
-def test_metadata_is_json_with_sorted_keys() -> None:
-    section = wasm.custom_section(component("greet").read_bytes(), "pharia-skill-metadata")
+def test_metadata_keeps_the_order_of_the_fields(tmp_path: Path) -> None:
+    source = HEADER + dedent("""
+        from typing import TypedDict
+
+        class Input(TypedDict):
+            second: str
+            first: str
+    """)
+    result = built(tmp_path, source + BODY.replace("input: str", "input: Input"))
+    section = wasm.custom_section(result.file.read_bytes(), "pharia-skill-metadata")
     assert section is not None
-    assert list(json.loads(section)) == sorted(json.loads(section))
+    assert list(json.loads(section)["input_schema"]["properties"]) == ["second", "first"]

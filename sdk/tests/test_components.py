@@ -25,6 +25,22 @@ async def test_metadata_has_description_and_schemas(kernel: KernelProcess) -> No
     assert metadata["output_schema"] == {"type": "string"}
 
 
+async def test_a_streams_metadata_come_with_the_component(kernel: KernelProcess) -> None:
+    metadata = (await kernel.metadata("story")).json()
+    assert (metadata["skill_type"], metadata["description"]) == ("message_stream", "Tells a story.")
+    assert list(metadata["input_schema"]["properties"]) == ["mode", "model"]
+    assert metadata["input_schema"]["required"] == ["mode"]
+    assert metadata["output_schema"]["properties"] == {"finish_reason": {"type": "string"}}
+
+
+async def test_the_listing_tells_what_skills_do(kernel: KernelProcess) -> None:
+    listing = (await kernel.client.get("/v1/skills?detail=true")).json()
+    told = {skill["path"]: skill["description"] for skill in listing}
+    assert told["dev/greet"] == "Greets a person by name."
+    assert told["dev/story"] == "Tells a story."
+    assert told["dev/original_stream_chat"] is None
+
+
 @pytest.mark.parametrize(
     ("input_", "said"),
     [
@@ -109,8 +125,25 @@ async def test_a_stream_forwards_a_model(kernel: KernelProcess, llm: Llm) -> Non
 async def test_what_a_stream_wrote_before_an_error_stays(kernel: KernelProcess) -> None:
     stream = await kernel.stream("story", {"mode": "broken"})
     assert stream.text == "Once "
-    assert "RuntimeError: the plot is lost" in stream.error["message"]
-    assert "story.py:" in stream.error["message"]
+    message = stream.error["message"]
+    own = r'RuntimeError: the plot is lost\n  story\.py:\d+ in story: raise RuntimeError\(".*"\)'
+    assert re.fullmatch(own, message), message
+
+    async def logged() -> bool:
+        return "pharia_kernel_sdk/guest/entry_stream.py" in kernel.log()
+
+    await until(logged, "the whole traceback is in the log")
+
+
+async def test_of_an_endless_recursion_the_innermost_calls_are_shown(
+    kernel: KernelProcess,
+) -> None:
+    answer = await kernel.run("faulty", "recursion")
+    detail = answer.json()["detail"]
+    assert problem(answer)[1] == "skill_failed", answer.text
+    assert detail.startswith("RecursionError: ")
+    assert re.search(r"\n  \.\.\. \d+ more of the skill's own calls\n", detail)
+    assert detail.count("in again: return again(depth + 1) + 1") == 8
 
 
 async def test_items_out_of_order_are_the_skills_error(kernel: KernelProcess) -> None:

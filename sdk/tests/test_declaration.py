@@ -110,7 +110,7 @@ def _undefined(csi: Csi, input: "Undefined") -> str:  # type: ignore[name-define
         (_no_type, "`input` has no type"),
         (_no_result, "does not say what it returns"),
         (_no_json, "`input` can't be JSON: bytes has no JSON form"),
-        (_asynchronous, "not an async function"),
+        (_asynchronous, "`_asynchronous` is async; what shall run at once"),
         (_undefined, "has an annotation that is not defined at this point"),
         (print, "A skill is a plain function"),
     ],
@@ -119,6 +119,7 @@ def test_what_is_wrong_with_a_function(function: Any, said: str) -> None:
     with pytest.raises(SkillDefinitionError) as caught:
         skill(function)
     assert said in str(caught.value)
+    assert ".." not in str(caught.value)
 
 
 def test_errors_name_file_line_and_the_right_form() -> None:

@@ -275,6 +275,9 @@ async def test_logs(site: Site) -> None:
     logs = await site.sdk("logs", "team/greet", "--limit", "1")
     assert logs.exit_code == 0, logs.output
     assert "team/greet  ok" in logs.stdout
+    nothing = await site.sdk("logs", "team/nobody")
+    assert (nothing.exit_code, nothing.stdout) == (0, "")
+    assert "No runs" in nothing.stderr
 
 
 async def test_logs_that_follow(site: Site) -> None:

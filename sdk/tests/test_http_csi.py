@@ -6,6 +6,7 @@ import asyncio
 import importlib.util
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -139,7 +140,21 @@ async def test_the_environment_names_the_kernel(
     csi.close()
 
 
-async def test_without_an_address_it_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_file_of_the_current_folder_names_the_kernel(
+    kernel: KernelProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PHARIA_KERNEL_ADDRESS", raising=False)
+    (tmp_path / ".env").write_text(f"PHARIA_KERNEL_ADDRESS={kernel.url}\n")
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "below")
+    with DevCsi("dev") as csi:
+        assert {tool.name for tool in await away(csi.list_tools)} >= {"add", "subtract"}
+
+
+async def test_without_an_address_it_says_what_to_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PHARIA_KERNEL_ADDRESS", raising=False)
     with pytest.raises(CsiError, match="Set PHARIA_KERNEL_ADDRESS"):
         HttpCsi()

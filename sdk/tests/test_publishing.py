@@ -171,6 +171,22 @@ def test_blobs_are_skipped(folder: Path, target: str) -> None:
     assert other["pushed"] < 2000
 
 
+def test_a_dry_run_changes_nothing(folder: Path, target: str, plain: Registry) -> None:
+    file = written(folder, component('"1"'))
+    first = published(file, f"{target}:v1", "--dry-run")
+    assert (first["rehearsed"], first["skipped"], plain.tags()) == (True, [], [])
+    assert first["pushed"] > first["size"]
+    published(file, f"{target}:v1")
+    assert published(file, f"{target}:v1", "--dry-run")["pushed"] == 0
+    other = sdk("publish", file, f"{target}:v2", "--dry-run")
+    assert other.exit_code == 0, other.output
+    assert "there already: component" in other.stdout
+    taken = sdk("publish", written(folder, component('"2"')), f"{target}:v1", "--dry-run")
+    assert taken.exit_code == 1
+    assert "--force" in taken.output
+    assert plain.tags() == ["v1"]
+
+
 def test_latest_moves_and_remembers(folder: Path, target: str, plain: Registry) -> None:
     first = published(written(folder, component('"1"')), target)
     second = published(written(folder, component('"2"')), target)

@@ -9,9 +9,11 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import AsyncGenerator
+import tempfile
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import pytest_asyncio
@@ -21,19 +23,20 @@ from tests.drivers.retrieval import embedding_server
 from tests.integration.csi.support import fill_index
 from tests.support.kernel import NATIVE_TOOLS, KernelProcess, temporary_home
 from tests.support.llm import Llm
-from tools.build_skills import CACHE, ENVIRONMENTS, prepare
+from tools.build_skills import CACHE, ENVIRONMENTS, ZIG, prepare
+from tools.rust_tools import TARGET, WIT_BINDGEN_HOME, TargetUnavailable, check_target, wit_bindgen
+from tools.tool_cache import ToolUnavailable
 from typer.testing import CliRunner
 
 from pharia_kernel_sdk.cli.main import app
 from pharia_kernel_sdk.cli.new import NewError, Template, create
+from pharia_kernel_sdk.pytest_plugin import ScriptedCsi, SkillRunner
 
 pytestmark = pytest.mark.timeout(900, func_only=True)
 in_kernel = pytest.mark.asyncio(loop_scope="session")
 
 PYTHON = [template for template in Template if template.value.startswith("python")]
 PROJECTS = CACHE / "sdk" / "templates"
-SEARCHED = f"{PROJECTS / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"
-"""Programs that only these tests need may be kept with the cached builds."""
 
 
 def name_of(template: Template) -> str:
@@ -43,17 +46,20 @@ def name_of(template: Template) -> str:
 def project(template: Template) -> Path:
     """A project of the template, at a place that stays the same for the caches of builds."""
     folder = PROJECTS / name_of(template)
-    fresh = PROJECTS / f".{name_of(template)}.{os.getpid()}"
-    shutil.rmtree(fresh, ignore_errors=True)
-    files = create(name_of(template), template, fresh)
-    for file in files:
+    for file, content in fresh(template).items():
         target = folder / file
-        content = (fresh / file).read_bytes()
         if not target.is_file() or target.read_bytes() != content:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(content)
-    shutil.rmtree(fresh)
     return folder
+
+
+def fresh(template: Template) -> dict[str, bytes]:
+    """The files of a new project."""
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "project"
+        files = create(name_of(template), template, target)
+        return {file: (target / file).read_bytes() for file in files}
 
 
 @pytest.mark.parametrize("options", [[], ["--skill-component"]], ids=["python", "component"])
@@ -68,112 +74,199 @@ def test_the_tests_of_python_projects_pass(template: Template, options: list[str
 # --- other languages
 
 
-class Missing(Exception):
-    """A toolchain is not on this machine."""
+@dataclass(frozen=True)
+class Language:
+    """The commands of a project. The functions raise ``ToolUnavailable``."""
+
+    tests: Callable[[], list[list[str]]]
+    build: Callable[[], list[list[str]]]
+    place: str = "."
+    """The folder of the component."""
 
 
-def tool(name: str) -> str:
-    found = shutil.which(name, path=SEARCHED)
+def program(name: str, how_to_get_it: str) -> str:
+    found = shutil.which(name)
     if found is None:
-        raise Missing(f"the program {name} is missing")
+        raise ToolUnavailable(f"the program {name} is missing: {how_to_get_it}")
     return found
 
 
-def jco() -> str:
-    tool("npm")
-    prepare("componentize-js", lambda _: None)
-    return str(ENVIRONMENTS / "componentize-js" / "node_modules" / ".bin" / "jco")
+def npm() -> str:
+    return program("npm", "install Node.js 20 or newer (https://nodejs.org)")
 
 
-def rust_commands() -> list[list[str]]:
-    cargo = tool("cargo")
-    library = subprocess.run(
-        [tool("rustc"), "--print", "target-libdir", "--target", "wasm32-wasip2"],
-        capture_output=True,
-        text=True,
-    )
-    if not Path(library.stdout.strip() or "-").is_dir():
-        raise Missing("the Rust target wasm32-wasip2 is missing")
-    target = ["--target", "wasm32-wasip2"]
-    return [[cargo, "test", "--quiet"], [cargo, "build", "--quiet", "--release", *target]]
+def cargo() -> str:
+    return program("cargo", "install Rust (https://rustup.rs)")
 
 
-def c_commands() -> list[list[str]]:
-    tool("wit-bindgen")
-    if importlib.util.find_spec("ziglang") is None:
-        raise Missing("the package ziglang is missing")
-    make = tool("make")
-    compiler = f"WASM_CC={sys.executable} -m ziglang cc -target wasm32-wasi"
-    return [[make, "test"], [make, f"{name_of(Template.C)}.wasm", f"JCO={jco()}", compiler]]
+def gnu_make() -> str:
+    return program("make", "install GNU Make, on Debian the package make")
 
 
-def typescript_commands() -> list[list[str]]:
-    npm = tool("npm")
-    install = [npm, "install", "--ignore-scripts", "--no-audit", "--no-fund"]
-    return [install, [npm, "test"], [npm, "run", "build"]]
+def _install() -> list[str]:
+    options = ["--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline"]
+    return [npm(), "install", *options]
 
 
-OTHERS = {
-    Template.TYPESCRIPT: (typescript_commands, "."),
-    Template.RUST: (rust_commands, "target/wasm32-wasip2/release"),
-    Template.C: (c_commands, "."),
+def typescript_tests() -> list[list[str]]:
+    return [_install(), [npm(), "test"]]
+
+
+def typescript_build() -> list[list[str]]:
+    return [_install(), [npm(), "run", "build"]]
+
+
+def rust_tests() -> list[list[str]]:
+    return [[cargo(), "test", "--quiet"]]
+
+
+def rust_build() -> list[list[str]]:
+    check_target()
+    return [[cargo(), "build", "--quiet", "--release", "--target", TARGET]]
+
+
+def c_tests() -> list[list[str]]:
+    program("cc", "install a C compiler, on Debian the package gcc")
+    return [[gnu_make(), "test"]]
+
+
+def c_build() -> list[list[str]]:
+    make = gnu_make()
+    wit_bindgen(report=lambda _: None)
+    npm()
+    prepare("componentize-js", report=lambda _: None)
+    jco = ENVIRONMENTS / "componentize-js" / "node_modules" / ".bin" / "jco"
+    prepare("zig", report=lambda _: None)
+    compiler = f"WASM_CC={' '.join(ZIG.compiler)} -target wasm32-wasi"
+    return [[make, f"{name_of(Template.C)}.wasm", f"JCO={jco}", compiler]]
+
+
+def go() -> str:
+    return program("go", "install Go 1.25 or newer (https://go.dev/dl/)")
+
+
+def go_tests() -> list[list[str]]:
+    return [[gnu_make(), "test", f"GO={go()}"]]
+
+
+def go_build() -> list[list[str]]:
+    make = gnu_make()
+    wit_bindgen(report=lambda _: None)
+    return [_install(), [make, f"{name_of(Template.GO)}.wasm", f"GO={go()}"]]
+
+
+LANGUAGES = {
+    Template.TYPESCRIPT: Language(typescript_tests, typescript_build),
+    Template.RUST: Language(rust_tests, rust_build, f"target/{TARGET}/release"),
+    Template.GO: Language(go_tests, go_build),
+    Template.C: Language(c_tests, c_build),
 }
 
 
-def made(template: Template) -> Path:
-    """The component of a project in another language, whose tests passed.
-
-    It is kept as long as the template stays the same. Raises ``Missing``.
-    """
-    folder = project(template)
-    files = create(name_of(template), template, folder.with_name(f".key-{os.getpid()}"))
-    shutil.rmtree(folder.with_name(f".key-{os.getpid()}"))
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(file.encode() + b"\0" + (folder / file).read_bytes() + b"\0")
-    kept = PROJECTS / f"{name_of(template)}-{digest.hexdigest()[:16]}.wasm"
-    if not kept.exists():
-        commands, place = OTHERS[template]
-        for command in commands():
-            run(command, folder)
-        shutil.copyfile(folder / place / f"{name_of(template)}.wasm", kept)
-    return kept
-
-
 def run(command: list[str], folder: Path) -> None:
-    environment = {**os.environ, "PATH": SEARCHED}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    path = f"{WIT_BINDGEN_HOME}{os.pathsep}{os.environ.get('PATH', '')}"
+    done = subprocess.run(
+        command, cwd=folder, env={**os.environ, "PATH": path}, capture_output=True, text=True
+    )
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
 
 
+def unavailable(error: ToolUnavailable) -> NoReturn:
+    """Skips the test, or fails it in continuous integration, where all is provided: but for the
+    target of rustc, which comes from a server that is not within reach everywhere."""
+    if os.environ.get("CI") and not isinstance(error, TargetUnavailable):
+        pytest.fail(str(error))
+    pytest.skip(str(error))
+
+
+@pytest.mark.parametrize("template", LANGUAGES)
+def test_the_tests_of_projects_in_other_languages_pass(template: Template) -> None:
+    try:
+        commands = LANGUAGES[template].tests()
+    except ToolUnavailable as error:
+        unavailable(error)
+    for command in commands:
+        run(command, project(template))
+
+
+def built(template: Template) -> Path:
+    """The component of a project in another language.
+
+    It is kept as long as the template stays the same. Raises ``ToolUnavailable``.
+    """
+    folder = project(template)
+    digest = hashlib.sha256()
+    for file, content in sorted(fresh(template).items()):
+        digest.update(file.encode() + b"\0" + content + b"\0")
+    kept = PROJECTS / f"{name_of(template)}-{digest.hexdigest()[:16]}.wasm"
+    if not kept.exists():
+        language = LANGUAGES[template]
+        for command in language.build():
+            run(command, folder)
+        shutil.copyfile(folder / language.place / f"{name_of(template)}.wasm", kept)
+    return kept
+
+
+Built = dict[Template, Path | ToolUnavailable]
+"""Components by template, or why there is none."""
+
+
 @pytest.fixture(scope="session")
-def others() -> dict[Template, Path | str]:
-    """Components by template, or why there is none."""
-    components: dict[Template, Path | str] = {}
-    for template in OTHERS:
+def others() -> Built:
+    components: Built = {}
+    for template in LANGUAGES:
         try:
-            components[template] = made(template)
-        except Missing as error:
-            components[template] = str(error)
+            components[template] = built(template)
+        except ToolUnavailable as error:
+            components[template] = error
     return components
 
 
-def required(others: dict[Template, Path | str], template: Template) -> Path:
-    found = others[template]
-    if isinstance(found, Path):
-        return found
-    if os.environ.get("CI"):
-        pytest.fail(found)
-    pytest.skip(found)
+def required(others: Built, template: Template) -> None:
+    if isinstance(found := others[template], ToolUnavailable):
+        unavailable(found)
+
+
+MUCH = """
+	for range 100 {
+		if said := chat(input.Model, "much"); said != strings.Repeat("é", 100_000) {
+			panic("this is not what the model said")
+		}
+	}
+"""
+
+
+def test_go_collects_garbage_while_the_kernel_writes(
+    csi: ScriptedCsi, run_skill: SkillRunner
+) -> None:
+    """What the kernel writes is 20 MB here, many times of what starts a collection."""
+    folder = PROJECTS / "go_with_much_to_collect"
+    shutil.rmtree(folder, ignore_errors=True)
+    create(name_of(Template.GO), Template.GO, folder)
+    source = folder / "haiku" / "haiku.go"
+    head = "func Write(input Input, chat Chat) Output {"
+    assert head in source.read_text()
+    source.write_text(source.read_text().replace(head, head + MUCH))
+    try:
+        install, build = LANGUAGES[Template.GO].build()
+    except ToolUnavailable as error:
+        unavailable(error)
+    run(install, project(Template.GO))
+    (folder / "node_modules").symlink_to(project(Template.GO) / "node_modules")
+    run(build, folder)
+    csi.on("chat", contains="much").always("é" * 100_000)
+    csi.on("chat", contains="rain").answer("Drops")
+
+    assert run_skill(folder / f"{name_of(Template.GO)}.wasm", {"topic": "rain"}) == {
+        "haiku": "Drops"
+    }
 
 
 # --- in a kernel
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def deployed(
-    llm: Llm, others: dict[Template, Path | str]
-) -> AsyncGenerator[KernelProcess, None]:
+async def deployed(llm: Llm, others: Built) -> AsyncGenerator[KernelProcess, None]:
     """All projects in a kernel that has a model, tools and documents."""
     settings = {"openai_inference__url": llm.url, "openai_inference__token": llm.token}
     config = """
@@ -241,9 +334,9 @@ async def test_python_agent(deployed: KernelProcess, llm: Llm) -> None:
 
 
 @in_kernel
-@pytest.mark.parametrize("template", [Template.TYPESCRIPT, Template.RUST])
-async def test_typescript_and_rust(
-    deployed: KernelProcess, llm: Llm, others: dict[Template, Path | str], template: Template
+@pytest.mark.parametrize("template", [Template.TYPESCRIPT, Template.RUST, Template.GO])
+async def test_typescript_rust_and_go(
+    deployed: KernelProcess, llm: Llm, others: Built, template: Template
 ) -> None:
     required(others, template)
     output = await answer(deployed, template, {"topic": "rain", "model": llm.model})
@@ -255,7 +348,7 @@ async def test_typescript_and_rust(
 
 
 @in_kernel
-async def test_c(deployed: KernelProcess, others: dict[Template, Path | str]) -> None:
+async def test_c(deployed: KernelProcess, others: Built) -> None:
     required(others, Template.C)
     refused = await deployed.run(name_of(Template.C), {"topic": "rain"})
     assert refused.status_code in (400, 422)
@@ -278,6 +371,8 @@ def test_the_command_says_what_it_made(command: str, tmp_path: Path) -> None:
     assert "a rust skill" in done.output
     assert "wit/skill.wit" in done.output
     assert 'name = "rain_check"' in (target / "Cargo.toml").read_text()
+    assert (target / ".gitignore").is_file()
+    assert f"cd {target}\n  rustup target add wasm32-wasip2" in done.output
     assert "my_skill" not in "".join(f.read_text() for f in target.rglob("*") if f.is_file())
 
 

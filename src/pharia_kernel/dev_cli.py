@@ -97,8 +97,10 @@ def _named(sources: list[Path]) -> dict[str, Path]:
     """Skills by name, which is the file's."""
     named: dict[str, Path] = {}
     for source in sources:
-        if source.suffix != ".py" or not source.is_file():
+        if source.suffix != ".py":
             _fail(f"{source} is no Python file")
+        if not source.is_file():
+            _fail(f"there is no file {source}")
         if not source.stem.isidentifier():
             _fail(f"{source}: a module's name consists of letters, digits and `_`")
         if source.stem in sys.stdlib_module_names:

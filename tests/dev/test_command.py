@@ -24,7 +24,7 @@ def test_addresses_that_others_can_reach(tmp_path: Path, address: str) -> None:
 @pytest.mark.parametrize(
     ("files", "said"),
     [
-        (["missing.py"], "missing.py is no Python file"),
+        (["missing.py"], "there is no file missing.py"),
         (["greet.txt"], "greet.txt is no Python file"),
         (["my-skill.py"], "a module's name consists of letters"),
         (["types.py"], "Python itself has a module `types`"),

@@ -170,6 +170,18 @@ async def test_metadata(both: Both, skill: str) -> None:
         200,
         "message_stream" if skill in ("story", "stream_chat") else "function",
     )
+    # Of streams, only this SDK's components say more than that they are streams.
+    assert (metadata["input_schema"] is None) == (skill == "stream_chat")
+
+
+async def test_descriptions_in_the_listing(both: Both) -> None:
+    told: dict[str, set[str | None]] = {}
+    for kernel in (both.component, both.source, both.published):
+        for skill in (await kernel.client.get("/v1/skills?detail=true", headers=CALLER)).json():
+            told.setdefault(skill["path"], set()).add(skill["description"])
+    assert told["dev/story"] == {"Tells a story."}
+    assert told["dev/greet"] == {"Greets a person by name."}
+    assert told["dev/stream_chat"] == {None}
 
 
 @pytest.mark.parametrize("input", ["deep", "exit", "wrong", "lazy"])
@@ -178,6 +190,33 @@ async def test_failures_and_function_level_imports(both: Both, input: str) -> No
     assert status == (200 if input == "lazy" else 400)
     if input == "deep":
         assert "lib/deep.py:2 in fail" in body["detail"]
+
+
+@pytest.mark.parametrize(
+    ("skill", "input", "line"),
+    [
+        ("faulty", "deep", "raise KeyError(text)"),
+        ("story", {"mode": "broken"}, 'raise RuntimeError("the plot is lost")'),
+    ],
+)
+async def test_the_whole_traceback_is_with_the_run(
+    both: Both, skill: str, input: Any, line: str
+) -> None:
+    for kernel in (both.component, both.source):
+        run = await (kernel.stream if skill == "story" else kernel.run)(skill, input)
+        assert run is not None
+        lines = await _log_of_the_last_run(kernel, skill)
+        assert lines[0] == "Traceback (most recent call last):"
+        assert any("/pharia_kernel_sdk/guest/running.py" in text for text in lines)
+        assert f"    {line}" in lines
+
+
+async def _log_of_the_last_run(kernel: KernelProcess, skill: str) -> list[str]:
+    """As the console shows it."""
+    runs = (await kernel.client.get("/v1/runs")).json()
+    last = next(run for run in runs if run["skill"] == f"dev/{skill}")
+    detail = (await kernel.client.get(f"/v1/runs/{last['id']}")).json()
+    return [log["text"] for log in detail["logs"]]
 
 
 @pytest.mark.parametrize(

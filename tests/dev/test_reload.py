@@ -52,10 +52,14 @@ async def test_good_broken_and_repaired_sources(folder: Author) -> None:
 
         folder.write("say.py", "import missing_here\n" + SKILL.format(form="missing_here.WORD"))
         await kernel.logged(f"{source}:1: ModuleNotFoundError: No module named 'missing_here'")
+        await kernel.logged("`missing_here` is neither beside the skill nor installed for ")
         folder.write("missing_here.py", "WORD = 'found'\n")  # repairs it without touching it
         await kernel.answers("say", "Zoë", "found")
         detail = await kernel.detail("say")
         assert detail and detail["error"] is None
+
+        folder.write("say.py", SKILL.replace("input: str", "input").format(form="word"))
+        await kernel.logged(f"\n{source}:4: `say` `input` has no type. Expected: def say(")
 
 
 async def _fails(kernel: DevProcess, reason: str) -> None:

@@ -225,3 +225,25 @@ async def test_a_kernel_that_is_killed_leaves_nothing_behind(folder: Author) -> 
             return not any(map(psutil.pid_exists, children))
 
         await until(all_gone, "all processes have ended")
+
+
+MODEL = """\
+from pydantic import BaseModel
+from pharia_kernel_sdk import Csi, skill
+
+class Input(BaseModel):
+    name: str
+
+@skill
+def modelled(csi: Csi, input: Input) -> str:
+    return input.name
+"""
+
+
+async def test_what_pydantic_looks_for_is_no_difference(folder: Author) -> None:
+    """It lists folders for plugins when the first model is defined."""
+    folder.write("modelled.py", MODEL)
+    async with folder.serving("modelled.py") as kernel:
+        await kernel.answers("modelled", {"name": "Homer"}, "Homer")
+        await kernel.logged("Skill executed successfully")
+        assert "relies on" not in kernel.log()

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tools.go_tools import ToolUnavailable, tool
+from tools.go_tools import tool
+from tools.tool_cache import ToolUnavailable
 
 
 def go_tool(name: str) -> Path:

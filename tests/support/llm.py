@@ -46,13 +46,13 @@ def llm() -> Iterator[Llm]:
 
 
 @contextlib.contextmanager
-def running_llm(*, embeddings: bool = False) -> Iterator[Llm]:
+def running_llm(*, embeddings: bool = False, token: str | None = None) -> Iterator[Llm]:
     """The server, ready to answer; it ends with the block, or with this process.
 
-    With ``embeddings`` it has OpenAI's route for them too.
+    With ``embeddings`` it has OpenAI's route for them too. The token is a random one by default.
     """
     model = cached_model(_ROOT / ".pytest_cache" / "tiny-llm")
-    token = secrets.token_hex(8)
+    token = token or secrets.token_hex(8)
     command = [sys.executable, "-m", "tests.support.llm", "--model", str(model), "--token", token]
     command += ["--embeddings"] if embeddings else []
     with (

@@ -70,9 +70,9 @@ class Declaration:
 def skill(function: Function) -> Function:
     """Makes ``def name(csi: Csi, input: Input) -> Output`` a skill.
 
-    Input and output are any types that have a JSON form (``shapes``). The docstring becomes the
-    skill's description. The function stays what it is and can be called in tests. Raises
-    ``SkillDefinitionError``.
+    Input and output are any types that have a JSON form (``pharia_kernel_sdk.shapes``). The
+    docstring becomes the skill's description. The function stays what it is and can be called in
+    tests. Raises ``SkillDefinitionError``.
     """
     hints, parameters = _signature(function)
     if len(parameters) != 2:
@@ -124,9 +124,14 @@ _STREAM = "def {name}(csi: Csi, writer: MessageWriter[Payload], input: Input) ->
 
 
 def _signature(function: Any) -> tuple[dict[str, Any], list[str]]:
-    if not inspect.isfunction(function) or inspect.iscoroutinefunction(function):
-        kind = "an async function" if inspect.iscoroutinefunction(function) else repr(function)
-        raise SkillDefinitionError(f"A skill is a plain function, not {kind}.")
+    if not inspect.isfunction(function):
+        raise SkillDefinitionError(f"A skill is a plain function, not {function!r}.")
+    if inspect.iscoroutinefunction(function):
+        raise _error(
+            function,
+            "is async; what shall run at once, the `_concurrent` calls of `csi` do",
+            _SKILL,
+        )
     try:
         hints = typing.get_type_hints(function, include_extras=True)
     except NameError as error:
@@ -164,6 +169,6 @@ def _error(function: Any, problem: str, form: str) -> SkillDefinitionError:
     code = function.__code__
     expected = form.format(name=function.__name__)
     return SkillDefinitionError(
-        f"{code.co_filename}:{code.co_firstlineno}: `{function.__name__}` {problem}. "
+        f"{code.co_filename}:{code.co_firstlineno}: `{function.__name__}` {problem.rstrip('.')}. "
         f"Expected: {expected}"
     )

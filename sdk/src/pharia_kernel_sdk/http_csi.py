@@ -75,6 +75,7 @@ class HttpCsi(Csi):
         self._transport = transport or HttpTransport.from_environment()
 
     def close(self) -> None:
+        """Closes the connections to the kernel."""
         self._transport.close()
 
     def __enter__(self) -> HttpCsi:
@@ -186,14 +187,8 @@ class _CompletionStream(CompletionStreamResponse):
                     return TokenUsage(**data["usage"])
         return None
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> bool | None:
+    def close(self) -> None:
         _close(self._events)
-        return None
 
 
 class _ChatStream(ChatStreamResponse):
@@ -218,14 +213,8 @@ class _ChatStream(ChatStreamResponse):
                     return TokenUsage(**data["usage"])
         return None
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> bool | None:
+    def close(self) -> None:
         _close(self._events)
-        return None
 
 
 def _close(events: Iterator[Event]) -> None:

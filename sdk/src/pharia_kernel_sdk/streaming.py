@@ -36,6 +36,7 @@ class MessageEnd(Generic[Payload]):
 
 
 MessageItem = MessageBegin | Reasoning | MessageAppend | MessageEnd[Any]
+"""What a message stream consists of."""
 
 
 class StreamOrderError(ValueError):
@@ -45,7 +46,7 @@ class StreamOrderError(ValueError):
 class MessageWriter(ABC, Generic[Payload]):
     """Writes messages for the caller, who sees each piece at once.
 
-    ``P`` of ``MessageWriter[P]`` is the type of the payload that ends a message.
+    ``Payload`` in ``MessageWriter[Payload]`` is the type of what ends a message besides its text.
     """
 
     @abstractmethod
@@ -53,15 +54,19 @@ class MessageWriter(ABC, Generic[Payload]):
         """Writes one item; the methods below are easier to use."""
 
     def begin_message(self, role: str | None = None) -> None:
+        """Opens a message; the one before must have ended."""
         self.write(MessageBegin(role))
 
     def append_to_message(self, text: str) -> None:
+        """Writes the next piece of the open message."""
         self.write(MessageAppend(text))
 
     def append_to_reasoning(self, text: str) -> None:
+        """Writes the next piece of the thoughts behind the open message."""
         self.write(Reasoning(text))
 
     def end_message(self, payload: Payload | None = None) -> None:
+        """Closes the open message; the payload is any JSON that belongs to it."""
         self.write(MessageEnd(payload))
 
     def forward_response(

@@ -3,10 +3,11 @@ such as a recording of them."""
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Protocol
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 if TYPE_CHECKING:
     import httpx
@@ -14,6 +15,11 @@ if TYPE_CHECKING:
 ADDRESS, TOKEN = "PHARIA_KERNEL_ADDRESS", "PHARIA_AI_TOKEN"
 _TIMEOUT = 600.0
 """Seconds without a byte. A model may think for minutes."""
+_BUSY = (429, 503)
+"""Statuses of calls that were not begun."""
+_PAUSES = (0.5, 1.0, 2.0, 4.0)
+"""Seconds before a call is repeated, if the kernel does not say how long."""
+_LONGEST_PAUSE = 60.0
 
 
 class CsiError(Exception):
@@ -45,10 +51,20 @@ class Transport(Protocol):
 
 
 class HttpTransport:
-    """To a running kernel."""
+    """To a running kernel. One that is too busy to begin a call is asked again, a few times and
+    when it says (``Retry-After``). Threads can share a transport.
+    """
 
-    def __init__(self, address: str, token: str | None = None, timeout: float = _TIMEOUT) -> None:
+    def __init__(
+        self,
+        address: str,
+        token: str | None = None,
+        timeout: float = _TIMEOUT,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         import httpx
+
+        self._sleep = sleep
 
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._address = address.rstrip("/")
@@ -60,20 +76,29 @@ class HttpTransport:
 
     @classmethod
     def from_environment(cls) -> HttpTransport:
-        """To ``PHARIA_KERNEL_ADDRESS``, with the token ``PHARIA_AI_TOKEN`` if there is one."""
-        address = os.environ.get(ADDRESS)
+        """To ``PHARIA_KERNEL_ADDRESS``, with the token ``PHARIA_AI_TOKEN`` if there is one: in the
+        environment, or in the file ``.env`` of the current folder or the nearest above it."""
+        # Imported here because most processes never read it.
+        from pharia_kernel_sdk.publishing.environment import Environment
+        from pharia_kernel_sdk.publishing.errors import PublishError
+
+        try:
+            environment = Environment.read()
+        except PublishError as error:
+            raise CsiError(str(error)) from None
+        address = environment.get(ADDRESS)
         if not address:
             raise CsiError(
                 f"Set {ADDRESS} to the address of a kernel, such as http://127.0.0.1:8081"
                 f" (and {TOKEN} if it asks for a token)."
             )
-        return cls(address, os.environ.get(TOKEN))
+        return cls(address, environment.get(TOKEN))
 
     def call(self, function: str, body: Any) -> Any:
         import httpx
 
         try:
-            response = self._client.post(function, json=body)
+            response = self._post(function, body)
         except httpx.HTTPError as error:
             raise self._unreachable(function, error) from error
         _check(function, response)
@@ -82,15 +107,27 @@ class HttpTransport:
     def stream(self, function: str, body: Any) -> Iterator[Event]:
         import httpx
 
-        headers = {"Accept": "text/event-stream"}
         try:
-            with self._client.stream("POST", function, json=body, headers=headers) as response:
-                if response.status_code >= 400:
-                    response.read()
+            with contextlib.closing(self._post(function, body, stream=True)) as response:
                 _check(function, response)
-                yield from _events(function, response.iter_lines())
+                yield from events(response.iter_lines(), _failure(function))
         except httpx.HTTPError as error:
             raise self._unreachable(function, error) from error
+
+    def _post(self, function: str, body: Any, *, stream: bool = False) -> httpx.Response:
+        """The answer; errors as well, and these have been read."""
+        headers = {"Accept": "text/event-stream"} if stream else {}
+        for usual in (*_PAUSES, None):
+            request = self._client.build_request("POST", function, json=body, headers=headers)
+            response = self._client.send(request, stream=stream)
+            if response.status_code < 400:
+                break
+            response.read()
+            pause = None if usual is None else _pause(response, usual)
+            if pause is None:
+                break
+            self._sleep(pause)
+        return response
 
     def close(self) -> None:
         self._client.close()
@@ -98,6 +135,17 @@ class HttpTransport:
     def _unreachable(self, function: str, error: Exception) -> CsiError:
         reason = str(error) or type(error).__name__
         return CsiError(f"{function}: no answer from the kernel at {self._address} ({reason}).")
+
+
+def _pause(response: httpx.Response, usual: float) -> float | None:
+    """Seconds until the call may be repeated; none if that does not help."""
+    if response.status_code not in _BUSY:
+        return None
+    try:
+        asked = float(response.headers.get("retry-after", usual))
+    except ValueError:  # a date
+        asked = usual
+    return asked if 0 <= asked <= _LONGEST_PAUSE else None
 
 
 def _check(function: str, response: httpx.Response) -> None:
@@ -112,7 +160,16 @@ def _check(function: str, response: httpx.Response) -> None:
     raise CsiError(f"{function}: {response.status_code} {detail}", response.status_code, code)
 
 
-def _events(function: str, lines: Iterator[str]) -> Iterator[Event]:
+def _failure(function: str) -> Callable[[dict[str, Any]], NoReturn]:
+    def fail(problem: dict[str, Any]) -> NoReturn:
+        raise CsiError(f"{function}: {problem.get('message')}", code=problem.get("code"))
+
+    return fail
+
+
+def events(lines: Iterable[str], fail: Callable[[dict[str, Any]], NoReturn]) -> Iterator[Event]:
+    """Server-sent events whose data are JSON objects. ``fail`` gets the data of an event ``error``,
+    and raises it."""
     name, data = "message", []
     for line in lines:
         field, _, value = line.partition(":")
@@ -124,6 +181,6 @@ def _events(function: str, lines: Iterator[str]) -> Iterator[Event]:
         elif not line and data:
             content = json.loads("\n".join(data))
             if name == "error":
-                raise CsiError(f"{function}: {content.get('message')}", code=content.get("code"))
+                fail(content)
             yield name, content
             name, data = "message", []

@@ -9,6 +9,10 @@ from lib import deep
 from pharia_kernel_sdk import Csi, skill
 
 
+def again(depth: int) -> int:
+    return again(depth + 1) + 1
+
+
 @skill
 def faulty(csi: Csi, input: str) -> dict[str, Any]:
     if input == "deep":
@@ -22,6 +26,8 @@ def faulty(csi: Csi, input: str) -> dict[str, Any]:
     if input == "absent":
         name = "imaplib"
         __import__(name)
+    if input == "recursion":
+        again(0)
     if input == "exit":
         sys.exit("enough")
     if input == "wrong":

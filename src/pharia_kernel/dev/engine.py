@@ -65,6 +65,8 @@ class Described(Struct, rename="kebab"):
     kind: str | None
     wit_version: str | None
     input_schema: bytes | None
+    section: bytes | None = None
+    """What a component built from the source carries in the custom section for metadata."""
 
 
 class SourceEngine(EngineProcess):

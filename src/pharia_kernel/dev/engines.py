@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from pharia_kernel.dev.engine import Described, Launch, SourceEngine
+from pharia_kernel.engine import embedded
 from pharia_kernel.engine.api import (
     Artifact,
     ComponentInfo,
@@ -165,10 +166,7 @@ class SourceEngines:
             self._audience.broken(revision, described, reason or "nothing was found in it")
             raise SourceBroken(f"The source can't be imported. {reason}")
         self._audience.imported(revision, described)
-        info = ComponentInfo(
-            ComponentKind(str(described.kind)), str(described.wit_version), sandboxed=False
-        )
-        return Artifact(digest, Path(revision.file), 0, info)
+        return Artifact(digest, Path(revision.file), 0, _info(revision, described))
 
     # --- the pool
 
@@ -275,10 +273,24 @@ class SourceEngines:
                 for source in self._sources.values()
             ],
             "queued": 0,
+            "queue_capacity": 0,
             "restarts": 0,
             "components": len(self._sources),
             "quarantined": {},
         }
+
+
+def _info(revision: Revision, described: Described) -> ComponentInfo:
+    """What the kernel would read from the component of the source."""
+    kind = ComponentKind(str(described.kind))
+    info = ComponentInfo(kind, str(described.wit_version), sandboxed=False)
+    if described.section is None:
+        return info
+    try:
+        return structs.replace(info, embedded=embedded.parse(described.section, kind))
+    except embedded.UselessMetadata as error:
+        log.warning("What %s says of itself is ignored: %s", revision.name, error)
+        return info
 
 
 def _time_out(run: ActiveRun) -> None:

@@ -61,7 +61,7 @@ def _bind(host: str, port: int) -> socket.socket:
         raise AddressUnavailable(
             error.errno,
             f"Cannot listen on {host}:{port}: {reason}. Free the address, or set another one with "
-            "KERNEL_ADDRESS.",
+            "KERNEL_ADDRESS (of `pharia-kernel dev`: with --address).",
         ) from error
 
 

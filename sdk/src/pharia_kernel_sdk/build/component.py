@@ -98,7 +98,8 @@ def metadata_of(component: bytes) -> dict[str, Any] | None:
 
 def _component(image: images.Image, loaded: Preloaded, metadata: dict[str, Any]) -> bytes:
     component = snapshot.with_memory(image.component.read_bytes(), loaded.memory)
-    note = json.dumps(metadata, sort_keys=True, ensure_ascii=False).encode()
+    # In the author's order, in which forms show the fields.
+    note = json.dumps(metadata, ensure_ascii=False).encode()
     return component + wasm.custom(METADATA_SECTION, note).encode()
 
 
@@ -141,11 +142,16 @@ def _explained(error: BuildError, sources: Sources, project: Project) -> BuildEr
         name, file = next(iter(sources.native.items()))
         message = (
             f"{project.file.name} needs `{name}`, which is compiled for this machine ({file.name}) "
-            f"and can't run in a component: {advice(name)}.\n{error}"
+            f"and can't run in a component: {advice(name)}.{_lines(str(error))}"
         )
     elif missing := _missing(str(error)):
         message += f"\n`{missing}` does not work in components: {advice(missing)}."
     return BuildError(message, error.details)
+
+
+def _lines(message: str) -> str:
+    """The author's lines that led to an error, without what the package says of itself."""
+    return "".join(f"\n{line}" for line in message.splitlines()[1:])
 
 
 def _missing(message: str) -> str | None:

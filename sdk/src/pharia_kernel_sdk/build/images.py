@@ -28,7 +28,16 @@ from pharia_kernel_sdk.declaration import Kind
 RECIPE = "1"
 """Raise it when the same inputs are made into another image."""
 _SDK = Path(__file__).resolve().parents[1]
-_OUTSIDE = ("build", "cli", "publishing", "pytest_plugin", "templates", "testing", "wit")
+_OUTSIDE = (
+    "build",
+    "cli",
+    "publishing",
+    "pytest_plugin",
+    "running",
+    "templates",
+    "testing",
+    "wit",
+)
 """Packages of the SDK that no component needs."""
 _OUTSIDE_MODULES = ("__main__.py", "http_csi.py", "transport.py")
 
@@ -70,6 +79,11 @@ class Image:
     @property
     def component(self) -> Path:
         return self.folder / "image.wasm"
+
+    @property
+    def objects(self) -> Path:
+        """JSON of the objects in its memory (``immortal``)."""
+        return self.folder / "objects.json"
 
     @property
     def standard_library(self) -> Path:

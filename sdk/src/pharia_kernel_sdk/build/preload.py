@@ -17,6 +17,7 @@ from wasmtime import component as components
 
 from pharia_kernel_sdk.build.errors import BuildError
 from pharia_kernel_sdk.build.images import Image
+from pharia_kernel_sdk.build.immortal import Objects, immortal
 from pharia_kernel_sdk.build.snapshot import PEEPHOLE, with_peephole
 from pharia_kernel_sdk.build.sources import Sources
 from pharia_kernel_sdk.declaration import Kind
@@ -56,7 +57,18 @@ def preload(
     answer = json.loads(session.load(kind, json.dumps(request).encode()))
     if "error" in answer:
         raise _ImportFailedError(answer["error"], answer["whole"])
-    return Preloaded(session.memory(), answer["failed"])
+    memory = immortal(session.memory(), _objects(image, kind, sources), answer["objects"])
+    return Preloaded(memory, answer["failed"])
+
+
+def _objects(image: Image, kind: Kind, sources: Sources) -> Objects:
+    """Those of the image, which are kept beside it: they are many."""
+    if image.objects.is_file():
+        return Objects.of(image.objects.read_text())
+    # An instance of its own: listing them leaves traces in memory.
+    objects = Objects.of(_Session(image, sources, lambda _: None).load(kind, b"{}"))
+    objects.write(image.objects)
+    return objects
 
 
 class _ImportFailedError(BuildError):

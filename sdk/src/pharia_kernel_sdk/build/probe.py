@@ -14,10 +14,13 @@ import sys
 import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pharia_kernel_sdk.build.errors import BuildError
 from pharia_kernel_sdk.build.project import Project
+
+if TYPE_CHECKING:
+    from pharia_kernel_sdk.declaration import Declaration
 
 _TIMEOUT = 120
 
@@ -71,32 +74,55 @@ def main() -> None:
 
 
 def _answer(root: str, name: str) -> dict[str, Any]:
-    import importlib
-
-    from pharia_kernel_sdk.declaration import SkillDefinitionError, declared_in
-    from pharia_kernel_sdk.failures import whole
-
-    sys.path[:] = [root, *(entry for entry in sys.path if entry and entry != root)]
     before = set(sys.modules)
     try:
-        module = importlib.import_module(name)
-    except SkillDefinitionError as error:
-        return {"error": str(error), "whole": whole(error)}
-    except BaseException as error:
-        return {"error": _import_error(error, root), "whole": whole(error)}
-    found = declared_in(vars(module), name)
-    if len(found) != 1:
-        return {"error": _count_error(found, module)}
+        found = load(root, name)
+    except BuildError as error:
+        return {"error": str(error), "whole": error.details}
     modules = {
         name: file
         for name, module in sys.modules.items()
         if (file := getattr(module, "__file__", None)) and (name not in before or _is_author(file))
     }
     return {
-        "metadata": found[0].metadata(),
+        "metadata": found.metadata(),
         "modules": {name: file for name, file in modules.items() if not _is_python(file)},
         "path": [entry for entry in sys.path if entry != root and not _is_python(entry)],
     }
+
+
+def load(root: str, name: str) -> Declaration:
+    """Imports the author's module ``name`` from the folder ``root`` into this process; the skill
+    that it declares. Raises ``BuildError``."""
+    import importlib
+
+    from pharia_kernel_sdk.declaration import SkillDefinitionError, declared_in
+    from pharia_kernel_sdk.failures import whole
+
+    sys.path[:] = [root, *(entry for entry in sys.path if entry and entry != root)]
+    try:
+        module = importlib.import_module(name)
+    except SkillDefinitionError as error:
+        raise BuildError(str(error), whole(error)) from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        raise BuildError(_import_error(error, root), whole(error)) from error
+    _check_origin(module, root)
+    found = declared_in(vars(module), name)
+    if len(found) != 1:
+        raise BuildError(_count_error(found, module))
+    return found[0]
+
+
+def _check_origin(module: Any, root: str) -> None:
+    """Python has modules that were imported before the author's folder was looked into."""
+    file = getattr(module, "__file__", None)
+    if file is None or not Path(file).resolve().is_relative_to(Path(root).resolve()):
+        raise BuildError(
+            f"There is a module `{module.__name__}` in Python already ({file or 'built in'}). "
+            "Choose another name for the file."
+        )
 
 
 def _import_error(error: BaseException, root: str) -> str:
@@ -107,12 +133,23 @@ def _import_error(error: BaseException, root: str) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if frame.filename.startswith(root)]
     if isinstance(error, SyntaxError) and error.filename:
-        return f"{error.filename}:{error.lineno}: {type(error).__name__}: {error.msg}"
+        line = f"\n    {error.text.strip()}" if error.text else ""
+        return f"{error.filename}:{error.lineno}: {type(error).__name__}: {error.msg}{line}"
     if not own:
         return headline(error)
     place = f"{own[-1].filename}:{own[-1].lineno}"
     line = f"\n    {own[-1].line}" if own[-1].line else ""
-    return f"{place}: {headline(error)}{line}"
+    return f"{place}: {headline(error)}{line}{_where_to_get(error)}"
+
+
+def _where_to_get(error: BaseException) -> str:
+    if not isinstance(error, ModuleNotFoundError) or not error.name:
+        return ""
+    package = error.name.partition(".")[0]
+    return (
+        f"\n`{package}` is neither beside the skill nor installed for {sys.executable}, the Python "
+        "that builds and runs it."
+    )
 
 
 def _count_error(found: list[Any], module: Any) -> str:

@@ -32,7 +32,13 @@ def find(skill: str, folder: Path | None = None) -> Project:
     path = folder / skill
     if path.suffix == ".py":
         return _of_file(path.resolve(), skill)
-    project = Project(folder.resolve(), skill.replace("/", ".").strip("."))
+    module = skill.removeprefix("./").replace("/", ".")
+    if not all(part.isidentifier() for part in module.split(".")):
+        raise BuildError(
+            f"`{skill}` is neither a Python file, such as greet.py, nor the name of a module, such "
+            "as greet or skills.greet."
+        )
+    project = Project(folder.resolve(), module)
     if not project.file.is_file():
         raise BuildError(
             f"There is no skill `{skill}`: neither the file {skill}.py nor the module "

@@ -94,10 +94,6 @@ def assemble(preamble: bytes, parts: Iterable[Section]) -> bytes:
     return b"".join([preamble, *(part.encode() for part in parts)])
 
 
-def is_component(binary: bytes) -> bool:
-    return binary[:8] == COMPONENT
-
-
 def custom(name: str, content: bytes) -> Section:
     return Section(CUSTOM, string(name) + content)
 

@@ -45,20 +45,18 @@ def deploy_command(
 ) -> None:
     """Publish a skill, and follow it until the kernel serves it."""
     from pharia_kernel_sdk.cli.publishing import (
-        component_of,
+        follow,
         open_kernel,
+        push,
         read_environment,
         read_key,
         registry_access,
         report_published,
-        report_serving,
         reporting,
         skill_name,
-        steps,
         target_reference,
     )
-    from pharia_kernel_sdk.publishing.following import Wanted, choose_namespace, deploy
-    from pharia_kernel_sdk.publishing.publish import prepare, publish
+    from pharia_kernel_sdk.publishing.following import choose_namespace
 
     with reporting():
         environment = read_environment()
@@ -83,14 +81,6 @@ def deploy_command(
             # Before anything is pushed: whether the kernel can be asked at all.
             chosen = namespace or choose_namespace(asked, reference)
             asked.namespace(chosen)
-            with steps() as progress:
-                prepared = prepare(component_of(skill, progress), reference)
-                with access.open(reference) as opened:
-                    published = publish(
-                        opened, reference, prepared, key=key, force=force, progress=progress
-                    )
+            published = push(skill, reference, access, key=key, force=force)
             report_published(published)
-            wanted = Wanted(chosen, reference.name, reference.tag, published.digest)
-            with steps() as progress:
-                serving = deploy(asked, wanted, deadline, progress)
-    report_serving(serving)
+            follow(asked, chosen, reference, published.digest, deadline)

@@ -37,8 +37,13 @@ def logs_command(
     with reporting(), suppress(KeyboardInterrupt):
         environment = read_environment()
         with open_kernel(environment, kernel, token) as asked:
-            for run in (follow if following else last_runs)(asked, skill, limit):
+            runs = follow(asked, skill, limit) if following else last_runs(asked, skill, limit)
+            empty = True
+            for run in runs:
+                empty = False
                 typer.echo(json.dumps(run) if as_json else "\n".join(lines(run)))
+            if empty:
+                typer.echo("No runs: there were none, or the token may not see them.", err=True)
 
 
 def lines(run: dict[str, Any]) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from pharia_kernel_sdk.cli import build, deploy, list, logs, new, publish, rollback
+from pharia_kernel_sdk.cli import build, deploy, eval, list, logs, new, publish, rollback, run
 
 app = typer.Typer(
     help="Build skills for PhariaKernel.",
@@ -21,6 +21,8 @@ def _group() -> None:
 
 app.command(name="new")(new.new_command)
 app.command(name="build")(build.build_command)
+app.command(name="run")(run.run_command)
+app.command(name="eval")(eval.eval_command)
 app.command(name="publish")(publish.publish_command)
 app.command(name="deploy")(deploy.deploy_command)
 app.command(name="list")(list.list_command)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keyword
 import re
+import shlex
 import sys
 from enum import Enum
 from importlib import resources
@@ -16,7 +17,9 @@ import typer
 _PLACEHOLDER = "my_skill"
 """The skill's name in the templates, which are working projects themselves."""
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
-_WITH_WIT = ("typescript", "rust", "c")
+_DOTTED = {"gitignore": ".gitignore"}
+"""Files that would have a meaning for the templates themselves under their real names."""
+_WITH_WIT = ("typescript", "rust", "go", "c")
 """These get the WIT, from which their toolchains generate bindings."""
 
 
@@ -29,6 +32,7 @@ class Template(str, Enum):
     PYTHON_AGENT = "python-agent"
     TYPESCRIPT = "typescript"
     RUST = "rust"
+    GO = "go"
     C = "c"
 
 
@@ -55,7 +59,9 @@ def new_command(
     typer.echo(f"{target}: a {template.value} skill")
     for file in files:
         typer.echo(f"  {file}")
-    typer.echo(f"Go on with: cd {target}, and the commands in README.md")
+    typer.echo("Go on with:")
+    for step in [f"cd {shlex.quote(str(target))}", *next_steps(target)]:
+        typer.echo(f"  {step}")
 
 
 def create(name: str, template: Template, target: Path) -> list[str]:
@@ -66,7 +72,10 @@ def create(name: str, template: Template, target: Path) -> list[str]:
         raise NewError(f"{target} exists already. Choose another name, or another --folder.")
     package = resources.files("pharia_kernel_sdk")
     source = package / "templates" / template.value.replace("-", "_")
-    files = {path: _renamed(file.read_text("utf-8"), module) for path, file in _files(source)}
+    files = {
+        _DOTTED.get(path, path): _renamed(file.read_text("utf-8"), module)
+        for path, file in _files(source)
+    }
     if template.value in _WITH_WIT:
         files["wit/skill.wit"] = (package / "wit" / "skill.wit").read_text("utf-8")
     written = sorted(_renamed(path, module) for path in files)
@@ -75,6 +84,13 @@ def create(name: str, template: Template, target: Path) -> list[str]:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
     return written
+
+
+def next_steps(project: Path) -> list[str]:
+    """The commands that the README of a project tells, with what it says about them."""
+    readme = (project / "README.md").read_text("utf-8")
+    commands = readme.split("```console\n")[1].split("```")[0]
+    return [line.removeprefix("$ ") for line in commands.splitlines()]
 
 
 def _module(name: str) -> str:

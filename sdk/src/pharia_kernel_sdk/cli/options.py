@@ -13,6 +13,17 @@ SkillArgument = Annotated[
     str,
     typer.Argument(help="Component or source of the skill: `greet.wasm`, `greet.py`, `my.greet`."),
 ]
+CallableArgument = Annotated[
+    str,
+    typer.Argument(
+        help="Source, component, or skill of a kernel: `greet.py`, `my.greet`, `greet.wasm`, "
+        "`namespace/name`."
+    ),
+]
+ToolsOption = Annotated[
+    str,
+    typer.Option("--namespace", "-n", help="Whose tools a source or component calls."),
+]
 TargetArgument = Annotated[
     str | None,
     typer.Argument(
@@ -69,6 +80,9 @@ SignOption = Annotated[
     ),
 ]
 ForceOption = Annotated[bool, typer.Option("--force", help="Move a tag that looks like a version.")]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Check everything, say what would be, push nothing.")
+]
 KernelOption = Annotated[
     str | None,
     typer.Option(
@@ -90,3 +104,5 @@ DeadlineOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Output for programs.")]
 
 DEADLINE = 300.0
+DEVELOPMENT = "dev"
+"""The namespace of skills that nobody has deployed."""

@@ -9,6 +9,7 @@ import typer
 
 from pharia_kernel_sdk.cli.options import (
     CaFileOption,
+    DryRunOption,
     ForceOption,
     JsonOption,
     NameOption,
@@ -39,21 +40,20 @@ def publish_command(
     ca_file: CaFileOption = None,
     sign: SignOption = None,
     force: ForceOption = False,
+    dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Push a skill to an OCI registry."""
     from pharia_kernel_sdk.cli.publishing import (
-        component_of,
+        push,
         read_environment,
         read_key,
         registry_access,
         report_published,
         reporting,
         skill_name,
-        steps,
         target_reference,
     )
-    from pharia_kernel_sdk.publishing.publish import prepare, publish
 
     with reporting():
         environment = read_environment()
@@ -74,12 +74,7 @@ def publish_command(
             tag=tag,
         )
         key = read_key(sign, environment)
-        with steps() as progress:
-            prepared = prepare(component_of(skill, progress), reference)
-            with access.open(reference) as opened:
-                published = publish(
-                    opened, reference, prepared, key=key, force=force, progress=progress
-                )
+        published = push(skill, reference, access, key=key, force=force, rehearse=dry_run)
     if as_json:
         typer.echo(json.dumps({**asdict(published), "reference": str(reference)}))
     else:

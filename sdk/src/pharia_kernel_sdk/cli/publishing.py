@@ -19,10 +19,10 @@ from pharia_kernel_sdk.publishing import environment as names
 from pharia_kernel_sdk.publishing.credentials import Credentials, docker_credentials
 from pharia_kernel_sdk.publishing.environment import Environment
 from pharia_kernel_sdk.publishing.errors import PublishError
-from pharia_kernel_sdk.publishing.following import Serving
+from pharia_kernel_sdk.publishing.following import Serving, Wanted, deploy
 from pharia_kernel_sdk.publishing.kernel import DEFAULT_ADDRESS, Kernel
 from pharia_kernel_sdk.publishing.progress import Progress
-from pharia_kernel_sdk.publishing.publish import Published
+from pharia_kernel_sdk.publishing.publish import Published, prepare, publish
 from pharia_kernel_sdk.publishing.reference import Defaults, Reference, parse
 from pharia_kernel_sdk.publishing.registry import Registry
 from pharia_kernel_sdk.publishing.signing import SigningKey
@@ -175,13 +175,57 @@ def target_reference(
     return parse(target, defaults(environment, registry, repository), name=name, tag=tag)
 
 
+def push(
+    skill: str,
+    reference: Reference,
+    access: Access,
+    *,
+    key: SigningKey | None,
+    force: bool,
+    rehearse: bool = False,
+) -> Published:
+    """Builds the skill if a source was named, and publishes it. Raises ``BuildError`` and
+    ``PublishError``."""
+    with steps() as progress:
+        prepared = prepare(component_of(skill, progress), reference)
+        with access.open(reference) as registry:
+            return publish(
+                registry,
+                reference,
+                prepared,
+                key=key,
+                force=force,
+                rehearse=rehearse,
+                progress=progress,
+            )
+
+
 # --- kernels --------------------------------------------------------------------------------------
 
 
-def open_kernel(environment: Environment, address: str | None, token: str | None) -> Kernel:
-    return Kernel(
-        address or environment.get(ADDRESS) or DEFAULT_ADDRESS, token or environment.get(TOKEN)
+def kernel_access(
+    environment: Environment, address: str | None, token: str | None
+) -> tuple[str, str | None]:
+    """Address of a kernel, and the token for it."""
+    return (
+        address or environment.get(ADDRESS) or DEFAULT_ADDRESS,
+        token or environment.get(TOKEN),
     )
+
+
+def open_kernel(environment: Environment, address: str | None, token: str | None) -> Kernel:
+    return Kernel(*kernel_access(environment, address, token))
+
+
+def follow(
+    kernel: Kernel, namespace: str, reference: Reference, digest: str, deadline: float
+) -> None:
+    """Waits until the kernel serves the manifest of that digest, and says so. Raises
+    ``PublishError``."""
+    wanted = Wanted(namespace, reference.name, reference.tag, digest)
+    with steps() as progress:
+        serving = deploy(kernel, wanted, deadline, progress)
+    _report_serving(serving)
 
 
 # --- results --------------------------------------------------------------------------------------
@@ -190,9 +234,10 @@ def open_kernel(environment: Environment, address: str | None, token: str | None
 def report_published(published: Published) -> None:
     """For people."""
     typer.echo(f"{published.reference}")
-    typer.echo(f"  manifest   {published.digest}")
+    if not published.rehearsed:  # otherwise it will be another one, made at another time
+        typer.echo(f"  manifest   {published.digest}")
     typer.echo(f"  component  {published.component}, {published.size / 1e6:.1f} MB")
-    typer.echo(f"  pushed     {_pushed(published)}")
+    typer.echo(f"  {'to push' if published.rehearsed else 'pushed '}    {_pushed(published)}")
     if published.previous:
         typer.echo(f"  before     {published.previous}")
     if published.signed_with:
@@ -205,7 +250,7 @@ def _pushed(published: Published) -> str:
     return f"{pushed}; there already: {skipped}" if skipped else pushed
 
 
-def report_serving(serving: Serving) -> None:
+def _report_serving(serving: Serving) -> None:
     """For people."""
     signed = f", signed by {serving.signed_by}" if serving.signed_by else ""
     typer.echo(f"{serving.path} serves {serving.digest}{signed} (after {serving.seconds:.1f} s)")

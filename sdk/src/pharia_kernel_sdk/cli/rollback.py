@@ -46,15 +46,14 @@ def rollback_command(
 ) -> None:
     """Have a tag lead to what it led to before, and follow until the kernel serves that."""
     from pharia_kernel_sdk.cli.publishing import (
+        follow,
         open_kernel,
         read_environment,
         registry_access,
-        report_serving,
         reporting,
-        steps,
         target_reference,
     )
-    from pharia_kernel_sdk.publishing.following import Wanted, choose_namespace, deploy, served
+    from pharia_kernel_sdk.publishing.following import choose_namespace, served
     from pharia_kernel_sdk.publishing.rollback import roll_back
 
     with reporting():
@@ -76,7 +75,4 @@ def rollback_command(
             with access.open(reference) as opened:
                 rolled = roll_back(opened, reference, to, history)
             typer.echo(f"{reference}\n  before     {rolled.before}\n  now        {rolled.digest}")
-            wanted = Wanted(chosen, reference.name, reference.tag, rolled.digest)
-            with steps() as progress:
-                serving = deploy(asked, wanted, deadline, progress)
-    report_serving(serving)
+            follow(asked, chosen, reference, rolled.digest, deadline)

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 
 @dataclass
 class ChunkParams:
-    """At most ``max_tokens`` tokens of the model in a chunk; neighbours share up to ``overlap``."""
+    """How large chunks are, in tokens of a model."""
 
     model: str
+    """Whose tokens are counted."""
     max_tokens: int
+    """The most that a chunk has."""
     overlap: int = 0
+    """The most that neighbours share."""
 
 
 @dataclass

@@ -32,21 +32,29 @@ class IndexPath:
 
 @dataclass
 class GreaterThan:
+    """The field is a number above the value."""
+
     value: float
 
 
 @dataclass
 class GreaterThanOrEqualTo:
+    """The field is the value, or a number above it."""
+
     value: float
 
 
 @dataclass
 class LessThan:
+    """The field is a number below the value."""
+
     value: float
 
 
 @dataclass
 class LessThanOrEqualTo:
+    """The field is the value, or a number below it."""
+
     value: float
 
 
@@ -63,26 +71,28 @@ class _Moment:
 
 @dataclass
 class After(_Moment):
-    pass
+    """The field is a moment later than the value, a datetime with a time zone."""
 
 
 @dataclass
 class AtOrAfter(_Moment):
-    pass
+    """The field is the moment of the value, a datetime with a time zone, or a later one."""
 
 
 @dataclass
 class Before(_Moment):
-    pass
+    """The field is a moment earlier than the value, a datetime with a time zone."""
 
 
 @dataclass
 class AtOrBefore(_Moment):
-    pass
+    """The field is the moment of the value, a datetime with a time zone, or an earlier one."""
 
 
 @dataclass
 class EqualTo:
+    """The field is the value."""
+
     value: str | int | bool
 
 
@@ -105,6 +115,7 @@ FilterCondition = (
     | EqualTo
     | IsNull
 )
+"""What a field of the metadata must be."""
 
 
 @dataclass
@@ -141,6 +152,7 @@ class With:
 
 
 SearchFilter = Without | With | WithOneOf
+"""Conditions on a document's metadata, and how many of them must hold."""
 
 
 # --- requests and results
@@ -154,6 +166,7 @@ class SearchRequest:
     query: str
     max_results: int = 1
     min_score: float | None = None
+    """Sections that fit less well are left out. None leaves out nothing."""
     filters: list[SearchFilter] = field(default_factory=list)
 
 
@@ -192,6 +205,7 @@ class Image:
 
 
 Modality = Text | Image
+"""A part of a document."""
 
 
 @dataclass

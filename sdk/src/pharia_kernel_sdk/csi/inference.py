@@ -28,7 +28,10 @@ class TokenUsage:
 
 
 NoLogprobs = Literal["no"]
+"""Ask for no probabilities."""
+
 SampledLogprobs = Literal["sampled"]
+"""Ask for the probabilities of the tokens in the answer."""
 
 
 @dataclass
@@ -73,15 +76,25 @@ class CompletionParams:
     """How to continue a prompt. What is None is left to the model's own default."""
 
     max_tokens: int | None = None
+    """The most that is generated."""
     temperature: float | None = None
+    """0 always picks the likeliest token; higher values vary more."""
     top_k: int | None = None
+    """Pick among this many of the likeliest tokens."""
     top_p: float | None = None
+    """Pick among the likeliest tokens that together have this probability."""
     stop: list[str] = field(default_factory=list)
+    """Generation ends before any of these texts."""
     return_special_tokens: bool = True
+    """Keep control tokens of the model, such as marks of turns, in the text."""
     frequency_penalty: float | None = None
+    """Above 0, a token becomes less likely with each use; below 0, likelier."""
     presence_penalty: float | None = None
+    """Above 0, a token becomes less likely once it was used; below 0, likelier."""
     logprobs: Logprobs = "no"
+    """Which probabilities to return."""
     echo: bool = False
+    """Begin the text with the prompt; ``logprobs`` are then of the prompt, too."""
 
 
 @dataclass
@@ -100,6 +113,7 @@ class Completion:
     text: str
     finish_reason: FinishReason
     logprobs: list[Distribution]
+    """One for each token, if the request asked for them."""
     usage: TokenUsage
 
 
@@ -112,6 +126,7 @@ class CompletionAppend:
 
 
 CompletionEvent = CompletionAppend | FinishReason | TokenUsage
+"""What comes out of a stream: pieces, then the reason why the model stopped, then usage."""
 
 
 # --- chat
@@ -157,6 +172,7 @@ class ToolCall:
 
 
 ToolCallRequest = ToolCall
+"""As it was called in ``pharia_skill``."""
 
 
 @dataclass
@@ -169,23 +185,30 @@ class Message:
     role: Role
     content: str
     reasoning_content: str | None = None
+    """What the model thought before, if its provider tells. Models do not see it again."""
     tool_calls: list[ToolCall] | None = None
+    """The tools that the model asks for, in messages of the assistant."""
     tool_call_id: str | None = None
+    """Which call a message of a tool answers."""
 
     @classmethod
     def user(cls, content: str) -> Message:
+        """What the user says."""
         return cls(Role.User, content)
 
     @classmethod
     def assistant(cls, content: str, tool_calls: list[ToolCall] | None = None) -> Message:
+        """What the model said in an earlier turn, and the tools that it asked for."""
         return cls(Role.Assistant, content, tool_calls=tool_calls)
 
     @classmethod
     def system(cls, content: str) -> Message:
+        """Instructions to the model."""
         return cls(Role.System, content)
 
     @classmethod
     def developer(cls, content: str) -> Message:
+        """Instructions to models that know them under this name instead of ``system``."""
         return cls(Role.Developer, content)
 
     @classmethod
@@ -202,19 +225,25 @@ class NamedToolChoice:
 
 
 ToolChoice = Literal["none", "auto", "required"] | NamedToolChoice
+"""May the model call tools (``auto``), must it (``required``, or a tool by its name), or not?"""
 
 
 @dataclass
 class JsonSchema:
-    """The answer must be JSON of this shape. ``schema`` is a JSON Schema."""
+    """The answer must be JSON of this shape."""
 
     name: str
+    """Of the shape, for the model."""
     schema: dict[str, Any] | None = None
+    """A JSON Schema."""
     description: str | None = None
+    """What the shape is for."""
     strict: bool | None = None
+    """Whether the provider enforces the schema, for which it may allow fewer keywords."""
 
 
 ResponseFormat = Literal["text", "json_object"] | JsonSchema
+"""Whether the answer is text, any JSON object, or JSON of a shape."""
 
 
 class ReasoningEffort(str, Enum):
@@ -231,17 +260,29 @@ class ChatParams:
     """How to answer a conversation. What is None is left to the model's own default."""
 
     max_tokens: int | None = None
+    """The most that is generated."""
     temperature: float | None = None
+    """0 always picks the likeliest token; higher values vary more."""
     top_p: float | None = None
+    """Pick among the likeliest tokens that together have this probability."""
     frequency_penalty: float | None = None
+    """Above 0, a token becomes less likely with each use; below 0, likelier."""
     presence_penalty: float | None = None
+    """Above 0, a token becomes less likely once it was used; below 0, likelier."""
     logprobs: Logprobs = "no"
+    """Which probabilities to return; streams have none."""
     max_completion_tokens: int | None = None
+    """The most that is generated, reasoning included: for models that refuse ``max_tokens``."""
     tools: list[Tool] | None = None
+    """What the model may call. The skill makes the calls, and answers with ``Message.tool``."""
     tool_choice: ToolChoice | None = None
+    """May the model call tools, or must it?"""
     parallel_tool_calls: bool | None = None
+    """May the model make several calls in one turn?"""
     response_format: ResponseFormat | None = None
+    """Which form the answer has."""
     reasoning_effort: ReasoningEffort | None = None
+    """How much the model thinks, if it can."""
 
 
 @dataclass
@@ -303,6 +344,7 @@ class ToolCallEvent:
 
 
 ChatEvent = MessageBegin | Reasoning | MessageAppend | ToolCallEvent | FinishReason | TokenUsage
+"""What comes out of a stream: a begin, pieces of all kinds, the reason of the end, then usage."""
 
 
 # --- explanation

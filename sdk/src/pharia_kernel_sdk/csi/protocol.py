@@ -65,7 +65,8 @@ class Csi(ABC):
         )[0]
 
     @abstractmethod
-    def complete_concurrent(self, requests: Sequence[CompletionRequest]) -> list[Completion]: ...
+    def complete_concurrent(self, requests: Sequence[CompletionRequest]) -> list[Completion]:
+        """Continues each prompt."""
 
     def completion_stream(
         self, model: str, prompt: str, params: CompletionParams | None = None
@@ -87,7 +88,8 @@ class Csi(ABC):
         return self.chat_concurrent([ChatRequest(model, messages, params or ChatParams())])[0]
 
     @abstractmethod
-    def chat_concurrent(self, requests: Sequence[ChatRequest]) -> list[ChatResponse]: ...
+    def chat_concurrent(self, requests: Sequence[ChatRequest]) -> list[ChatResponse]:
+        """Lets models answer each conversation."""
 
     def chat_stream(
         self,
@@ -150,9 +152,8 @@ class Csi(ABC):
         return self.explain_concurrent([ExplanationRequest(prompt, target, model, granularity)])[0]
 
     @abstractmethod
-    def explain_concurrent(
-        self, requests: Sequence[ExplanationRequest]
-    ) -> list[list[TextScore]]: ...
+    def explain_concurrent(self, requests: Sequence[ExplanationRequest]) -> list[list[TextScore]]:
+        """Explains each target; the scores of each."""
 
     # --- chunking and languages
 
@@ -161,7 +162,8 @@ class Csi(ABC):
         return self.chunk_concurrent([ChunkRequest(text, params)])[0]
 
     @abstractmethod
-    def chunk_concurrent(self, requests: Sequence[ChunkRequest]) -> list[list[Chunk]]: ...
+    def chunk_concurrent(self, requests: Sequence[ChunkRequest]) -> list[list[Chunk]]:
+        """Splits each text."""
 
     def select_language(self, text: str, languages: list[Language]) -> Language | None:
         """The candidate that the text is most probably in, or None if none is plausible."""
@@ -170,7 +172,8 @@ class Csi(ABC):
     @abstractmethod
     def select_language_concurrent(
         self, requests: Sequence[SelectLanguageRequest]
-    ) -> list[Language | None]: ...
+    ) -> list[Language | None]:
+        """Judges each text; None where no candidate is plausible."""
 
     # --- documents
 
@@ -187,23 +190,24 @@ class Csi(ABC):
         return self.search_concurrent([request])[0]
 
     @abstractmethod
-    def search_concurrent(self, requests: Sequence[SearchRequest]) -> list[list[SearchResult]]: ...
+    def search_concurrent(self, requests: Sequence[SearchRequest]) -> list[list[SearchResult]]:
+        """Makes each search; the results of each, best first."""
 
     def document(self, document_path: DocumentPath) -> Document:
         """Loads a document."""
         return self.documents([document_path])[0]
 
     @abstractmethod
-    def documents(self, document_paths: Sequence[DocumentPath]) -> list[Document]: ...
+    def documents(self, document_paths: Sequence[DocumentPath]) -> list[Document]:
+        """Loads each document."""
 
     def document_metadata(self, document_path: DocumentPath) -> JsonSerializable:
         """The JSON that was stored beside a document, or None."""
         return self.documents_metadata([document_path])[0]
 
     @abstractmethod
-    def documents_metadata(
-        self, document_paths: Sequence[DocumentPath]
-    ) -> list[JsonSerializable]: ...
+    def documents_metadata(self, document_paths: Sequence[DocumentPath]) -> list[JsonSerializable]:
+        """The JSON that was stored beside each document, or None."""
 
     # --- tools
 

@@ -41,8 +41,12 @@ class _Response(ABC, Generic[Event]):
         exc_type: type[BaseException] | None,
         exc_value: BaseException | None,
         traceback: TracebackType | None,
-    ) -> bool | None:
-        return None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the stream; what is left of it is not generated."""
+        return
 
     @abstractmethod
     def next(self) -> Event | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from types import TracebackType
 
 from pharia_kernel_sdk.csi.inference import (
     ChatEvent,
@@ -85,13 +84,8 @@ class ToolLoop(ChatStreamResponse):
             self._total.prompt + usage.prompt, self._total.completion + usage.completion
         )
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> bool | None:
-        return self._turn.__exit__(exc_type, exc_value, traceback)
+    def close(self) -> None:
+        self._turn.close()
 
 
 def answers(calls: list[ToolCall], invoke: Invoke) -> list[Message]:

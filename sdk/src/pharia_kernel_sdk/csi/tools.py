@@ -15,15 +15,14 @@ JsonSerializable = dict[str, Any] | list[Any] | str | int | float | bool | None
 
 @dataclass
 class Tool:
-    """What a skill or a model has to know to call a tool.
-
-    ``input_schema`` is the JSON Schema of its arguments.
-    """
+    """What a skill or a model has to know to call a tool."""
 
     name: str
     description: str = ""
     input_schema: dict[str, Any] = field(default_factory=dict)
+    """JSON Schema of the arguments, which are an object."""
     strict: bool | None = None
+    """Whether the model's provider enforces the schema."""
 
 
 @dataclass
@@ -62,3 +61,4 @@ class ToolError(Exception):
 
 
 ToolResult = ToolOutput | ToolError
+"""How a call of a tool ended."""

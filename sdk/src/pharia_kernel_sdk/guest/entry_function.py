@@ -10,20 +10,20 @@ from wit_world.exports.skill_handler import Error_Internal, Error_InvalidInput, 
 from pharia_kernel_sdk.guest.running import Runner, warm_up
 from pharia_kernel_sdk.guest.wasm_csi import WasmCsi
 
-_runner = Runner(Error_Internal, Error_InvalidInput)
+runner = Runner(Error_Internal, Error_InvalidInput)
 
 
 class SkillHandler(wit_world.exports.SkillHandler):  # type: ignore[misc]
     def run(self, input: bytes) -> bytes:
-        if _runner.declaration is None:
-            return _runner.load(input)
-        return _runner.run(
-            input, lambda skill, value: _runner.dump(skill, skill.function(WasmCsi(), value))
+        if runner.declaration is None:
+            return runner.load(input)
+        return runner.run(
+            input, lambda skill, value: runner.dump(skill, skill.function(WasmCsi(), value))
         )
 
     def metadata(self) -> SkillMetadata:
-        assert _runner.declaration is not None
-        metadata = _runner.declaration.metadata()
+        assert runner.declaration is not None
+        metadata = runner.declaration.metadata()
         return SkillMetadata(
             metadata["description"],
             json.dumps(metadata["input_schema"]).encode(),

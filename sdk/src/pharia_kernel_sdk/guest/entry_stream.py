@@ -22,7 +22,7 @@ from pharia_kernel_sdk.streaming import (
     payload_json,
 )
 
-_runner = Runner(Error_Internal, Error_InvalidInput)
+runner = Runner(Error_Internal, Error_InvalidInput)
 
 
 class _Writer(MessageWriter[Any]):
@@ -48,11 +48,11 @@ def _item(item: MessageItem) -> Any:
 class MessageStream(wit_world.exports.MessageStream):  # type: ignore[misc]
     def run(self, input: bytes, output: Any) -> None:
         with output:
-            if _runner.declaration is None:
+            if runner.declaration is None:
                 # Of the exported functions only this one takes input, and it returns nothing.
-                answer = _runner.load(input)
+                answer = runner.load(input)
                 raise Err(Error_Internal(answer.decode()))
-            _runner.run(input, lambda skill, value: _stream(skill, value, output))
+            runner.run(input, lambda skill, value: _stream(skill, value, output))
 
 
 def _stream(skill: Declaration, value: Any, output: Any) -> None:

@@ -23,12 +23,13 @@ from typing import Any
 from pharia_kernel_sdk.declaration import Declaration, declared_in
 from pharia_kernel_sdk.failures import headline, summary, whole
 from pharia_kernel_sdk.guest.bindings import Ok, tool
+from pharia_kernel_sdk.guest.objects import addresses
 
 FIND = "find-module"
 AUTHOR_FOLDER = "/app/"
 
-author_files: list[str] = []
-"""As tracebacks name them."""
+author_files: dict[str, str] = {}
+"""Names as tracebacks have them, and as the author knows them."""
 
 
 class NotInComponentError(ModuleNotFoundError):
@@ -70,7 +71,7 @@ class _Loader(Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         if self._file.startswith(AUTHOR_FOLDER):
-            author_files.append(self._file)
+            author_files[self._file] = self._file.removeprefix(AUTHOR_FOLDER)
             lines = self._source.splitlines(keepends=True)
             # Without a time, the lines are not compared with a file that is not there.
             linecache.cache[self._file] = (len(self._source), None, lines, self._file)
@@ -87,8 +88,13 @@ def _ask(name: str) -> dict[str, Any] | None:
 
 
 def load(request: bytes) -> tuple[bytes, Declaration | None]:
-    """Imports the module that the build asks for; answers in JSON, and with the skill in it."""
+    """Imports the module that the build asks for; answers in JSON, and with the skill in it.
+
+    If it asks for none, the answer is the ``listing``.
+    """
     asked = json.loads(request)
+    if "module" not in asked:
+        return listing(), None
     finder = _Finder()
     sys.meta_path[:] = [BuiltinImporter, FrozenImporter, finder]
     sys.path[:] = asked["path"]
@@ -107,8 +113,15 @@ def load(request: bytes) -> tuple[bytes, Declaration | None]:
     # What is here now lives as long as the component. The collector never has to look at it again,
     # so a run does not touch, and so copy, its memory.
     gc.collect()
+    objects = addresses()
     gc.freeze()
-    return json.dumps({"failed": failed}).encode(), declaration
+    return json.dumps({"failed": failed, "objects": objects}).encode(), declaration
+
+
+def listing() -> bytes:
+    """JSON: Python's version, and the addresses of the image's objects."""
+    gc.unfreeze()
+    return json.dumps({"python": sys.version_info[:2], "objects": addresses()}).encode()
 
 
 def _preload(name: str) -> bool:

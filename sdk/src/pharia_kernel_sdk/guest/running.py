@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, TypeVar
 
 from pharia_kernel_sdk.declaration import Declaration
@@ -29,6 +30,11 @@ class Runner:
         """The first call of a component is the build's."""
         answer, self.declaration = load(request)
         return answer
+
+    def adopt(self, declaration: Declaration, files: Mapping[str, str]) -> None:
+        """Take a skill that was imported by somebody else, from these files of its author."""
+        self.declaration = declaration
+        author_files.update(files)
 
     def run(self, input_: bytes, work: Callable[[Declaration, Any], T]) -> T:
         """What ``work`` makes of the validated input. Raises ``Err``."""
@@ -69,4 +75,7 @@ def warm_up() -> None:
         raise ValueError(WIT)
     except ValueError as error:
         whole(error)
-        summary(error, [__file__])
+        summary(error, {__file__: __file__})
+    # So that what the author's module adds can be told from the rest (``guest.objects``).
+    gc.collect()
+    gc.freeze()

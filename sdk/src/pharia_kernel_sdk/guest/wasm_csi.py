@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Sequence
-from types import TracebackType
 from typing import Any
 
 from pharia_kernel_sdk.csi.chunking import Chunk, ChunkRequest
@@ -171,14 +170,8 @@ class _CompletionStream(CompletionStreamResponse):
         event = self._stream.next()
         return None if event is None else models.completion_event(event)
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> bool | None:
-        self._stream.__exit__(exc_type, exc_value, traceback)
-        return None
+    def close(self) -> None:
+        self._stream.__exit__(None, None, None)
 
 
 class _ChatStream(ChatStreamResponse):
@@ -190,14 +183,8 @@ class _ChatStream(ChatStreamResponse):
         event = self._stream.next()
         return None if event is None else models.chat_event(event)
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> bool | None:
-        self._stream.__exit__(exc_type, exc_value, traceback)
-        return None
+    def close(self) -> None:
+        self._stream.__exit__(None, None, None)
 
 
 # --- documents

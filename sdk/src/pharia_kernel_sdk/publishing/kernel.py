@@ -21,14 +21,7 @@ class Kernel:
     """A running kernel. All methods raise ``KernelError``."""
 
     def __init__(self, address: str = DEFAULT_ADDRESS, token: str | None = None) -> None:
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        try:
-            url = httpx.URL(address.rstrip("/"))
-            self._client = httpx.Client(base_url=url, headers=headers, timeout=_TIMEOUT)
-        except httpx.InvalidURL as error:
-            raise KernelError(f"The address of the kernel makes no sense: {error}.") from None
-        self.address = str(url.copy_with(userinfo=b""))
-        """Without credentials."""
+        self._client = connection(address, token, httpx.Timeout(_TIMEOUT))
 
     def __enter__(self) -> Kernel:
         return self
@@ -81,28 +74,60 @@ class Kernel:
         try:
             response = self._client.request(method, path, params=query)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            reason = str(error) or type(error).__name__
-            raise KernelError(
-                f"No answer from the kernel at {self.address} ({reason}). PHARIA_KERNEL_ADDRESS or "
-                "--kernel names another."
-            ) from None
+            raise unreachable(self._client.base_url, error) from None
         try:
             answer = response.json()
         except ValueError:
             raise self._stranger(response.status_code) from None
         if response.is_success:
             return answer
-        raise KernelError(_refusal(response.status_code, answer), response.status_code)
+        raise KernelError(refusal(response.status_code, answer), response.status_code)
 
     def _stranger(self, status: int | None = None) -> KernelError:
-        return KernelError(f"What answers at {self.address} is no kernel of this version.", status)
+        return KernelError(
+            f"What answers at {_shown(self._client.base_url)} is no kernel of this version.", status
+        )
 
 
 def _part(name: str) -> str:
     return quote(name, safe="")
 
 
-def _refusal(status: int, answer: Any) -> str:
+def connection(address: str, token: str | None, timeout: httpx.Timeout) -> httpx.Client:
+    """To the kernel of that address. Raises ``KernelError`` if it makes no sense."""
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    return httpx.Client(base_url=kernel_url(address), headers=headers, timeout=timeout)
+
+
+def kernel_url(address: str) -> httpx.URL:
+    """Raises ``KernelError`` if the address makes no sense. The message does not show it, because
+    addresses may have passwords in them."""
+    try:
+        url = httpx.URL(address.rstrip("/"))
+    except httpx.InvalidURL as error:
+        raise KernelError(f"The address of the kernel makes no sense: {error}.") from None
+    if url.scheme not in ("http", "https") or not url.host:
+        raise KernelError(
+            "The address of the kernel makes no sense: it begins with http:// or https://, such as "
+            f"{DEFAULT_ADDRESS}."
+        )
+    return url
+
+
+def unreachable(address: httpx.URL, error: Exception) -> KernelError:
+    reason = str(error) or type(error).__name__
+    return KernelError(
+        f"No answer from the kernel at {_shown(address)} ({reason}). PHARIA_KERNEL_ADDRESS or "
+        "--kernel names another."
+    )
+
+
+def _shown(address: httpx.URL) -> str:
+    """Without credentials."""
+    return str(address.copy_with(userinfo=b"")).rstrip("/")
+
+
+def refusal(status: int, answer: Any) -> str:
     detail = answer.get("detail") if isinstance(answer, dict) else None
     hint = " PHARIA_AI_TOKEN or --token holds the token." if status == 401 else ""
     return f"The kernel answers {status}: {detail or answer}{hint}"

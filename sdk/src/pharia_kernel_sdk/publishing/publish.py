@@ -50,6 +50,8 @@ class Published:
     """What the registry had already."""
     signed_with: str | None = None
     """Name of the key whose signature is there."""
+    rehearsed: bool = False
+    """Nothing was changed: this is what would be."""
 
 
 def prepare(file: Path, reference: Reference) -> Prepared:
@@ -77,12 +79,14 @@ def publish(
     *,
     key: SigningKey | None = None,
     force: bool = False,
+    rehearse: bool = False,
     progress: Progress = silent,
 ) -> Published:
     """The tag is moved last, so that nobody finds an artifact that is not whole or not signed yet.
 
     Nothing is pushed if the tag leads to the same already. Raises ``PublishError`` if the tag looks
-    immutable and leads to another component, unless ``force``; and ``RegistryError``.
+    immutable and leads to another component, unless ``force``; and ``RegistryError``. To
+    ``rehearse`` is to ask the registry everything, and to change nothing.
     """
     artifact = prepared.artifact
     progress(f"Asking {reference.registry} what {reference.tag} is")
@@ -91,6 +95,9 @@ def publish(
     if current is not None and _may_stay(reference, artifact, current):
         published = _published(reference, prepared, current)
         published.skipped += ["component", "config", "manifest"]
+        published.rehearsed = rehearse
+        if rehearse:
+            return published
         _sign(registry, key, published, progress)
         return published
     previous = None if current is None else layout.digest_of(current)
@@ -98,6 +105,8 @@ def publish(
         raise PublishError(_taken(reference, previous))
     manifest = artifact.manifest(previous)
     published = _published(reference, prepared, manifest, previous)
+    if rehearse:
+        return _rehearsed(registry, artifact, published)
     _push(registry, "component", artifact.layer, published, progress)
     _push(registry, "config", artifact.config, published, progress)
     registry.put(published.digest, manifest)
@@ -111,6 +120,16 @@ def _published(
 ) -> Published:
     component = prepared.artifact.layer.digest
     return Published(reference, layout.digest_of(manifest), component, prepared.size, previous)
+
+
+def _rehearsed(registry: Registry, artifact: Artifact, published: Published) -> Published:
+    published.rehearsed = True
+    for what, blob in (("component", artifact.layer), ("config", artifact.config)):
+        if registry.has(blob.digest):
+            published.skipped.append(what)
+        else:
+            published.pushed += len(blob.content)
+    return published
 
 
 def _may_stay(reference: Reference, artifact: Artifact, current: bytes) -> bool:

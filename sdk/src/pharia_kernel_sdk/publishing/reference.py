@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from pharia_kernel_sdk.publishing.errors import PublishError
 
@@ -40,9 +40,6 @@ class Reference:
     def looks_immutable(self) -> bool:
         """Whether the tag reads like a version or a commit, which others rely on to stay."""
         return _VERSION.fullmatch(self.tag) is not None
-
-    def with_tag(self, tag: str) -> Reference:
-        return replace(self, tag=_checked("tag", tag, _TAG))
 
     def __str__(self) -> str:
         return f"{self.registry}/{self.repository}:{self.tag}"

@@ -5,10 +5,10 @@ running kernel (``--csi-record``) and replays it from then on. With ``--skill-co
 tests run against the components that the skills are built into.
 """
 
-from pharia_kernel_sdk.pytest_plugin.errors import InvalidInputError, SkillError, SkillFailedError
-from pharia_kernel_sdk.pytest_plugin.results import Streamed
 from pharia_kernel_sdk.pytest_plugin.runner import SkillRunner
 from pharia_kernel_sdk.pytest_plugin.scripted import ScriptedCsi
+from pharia_kernel_sdk.running.errors import InvalidInputError, SkillError, SkillFailedError
+from pharia_kernel_sdk.running.results import Streamed
 
 __all__ = [
     "InvalidInputError",

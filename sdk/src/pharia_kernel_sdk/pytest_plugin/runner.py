@@ -11,15 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from pharia_kernel_sdk.csi.protocol import Csi
 from pharia_kernel_sdk.declaration import Declaration, declaration_of
-from pharia_kernel_sdk.failures import summary
-from pharia_kernel_sdk.pytest_plugin.errors import InvalidInputError, SkillFailedError
-from pharia_kernel_sdk.pytest_plugin.results import Streamed
-from pharia_kernel_sdk.shapes import ShapeError
-from pharia_kernel_sdk.testing.recorder import MessageRecorder
-from pharia_kernel_sdk.transport import CsiError
+from pharia_kernel_sdk.running.source import SourceSkill
 
 if TYPE_CHECKING:
-    from pharia_kernel_sdk.pytest_plugin.component import SkillComponent
+    from pharia_kernel_sdk.running.component import SkillComponent
 
 Skill = Callable[..., Any] | str | Path
 
@@ -53,7 +48,7 @@ class Components:
         self._folder.cleanup()
 
     def _load(self, file: Path) -> SkillComponent:
-        from pharia_kernel_sdk.pytest_plugin.component import SkillComponent
+        from pharia_kernel_sdk.running.component import SkillComponent
 
         return SkillComponent(file)
 
@@ -85,12 +80,12 @@ class SkillRunner:
         if self._as_component:
             file = Path(str(sys.modules[declaration.module].__file__))
             return self._component(self._components.of_source(file.resolve()), data)
-        return _native(declaration, self._csi, data)
+        return SourceSkill(declaration, self._csi).run(data)
 
     def _component(self, component: SkillComponent, data: bytes) -> Any:
-        if component.kind == "function":
-            return json.loads(component.run(self._csi, data))
-        return Streamed.of(component.stream(self._csi, data))
+        from pharia_kernel_sdk.running.component import ComponentSkill
+
+        return ComponentSkill(component, self._csi).run(data)
 
 
 def _json(input_: Any, declaration: Declaration | None = None) -> bytes:
@@ -100,47 +95,3 @@ def _json(input_: Any, declaration: Declaration | None = None) -> bytes:
         if declaration is None:
             raise
         return declaration.input_shape.dump_json(input_)
-
-
-def _native(declaration: Declaration, csi: Csi, data: bytes) -> Any:
-    try:
-        value = declaration.input_shape.load_json(data)
-    except ShapeError as error:
-        raise InvalidInputError(f"The input does not fit. {error}") from error
-    recorder: MessageRecorder[Any] = MessageRecorder()
-    stream = declaration.kind == "message-stream"
-    arguments = (csi, recorder, value) if stream else (csi, value)
-    try:
-        result = declaration.function(*arguments)
-    except CsiError:  # the kernel's, and not the skill's
-        raise
-    except (Exception, SystemExit) as error:
-        raise SkillFailedError(summary(error, _author_files(declaration))) from error
-    return _streamed(recorder) if stream else _output(declaration, result)
-
-
-def _output(declaration: Declaration, result: Any) -> Any:
-    try:
-        return json.loads(declaration.output_shape.dump_json(result))
-    except ValueError as error:
-        raise SkillFailedError(
-            f"`{declaration.name}` returned something else than its annotation says. {error}"
-        ) from error
-
-
-def _streamed(recorder: MessageRecorder[Any]) -> Streamed:
-    """Payloads as JSON, which is what callers get of them."""
-    from pharia_kernel_sdk.streaming import MessageEnd, payload_json
-
-    for item in recorder.items:
-        if isinstance(item, MessageEnd) and item.payload is not None:
-            item.payload = json.loads(payload_json(item.payload) or b"null")
-    return Streamed.of(recorder)
-
-
-def _author_files(declaration: Declaration) -> list[str]:
-    """Modules that lie beside the skill's own, installed ones excepted."""
-    own = sys.modules[declaration.module].__file__
-    folder = str(Path(str(own)).parent)
-    files = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
-    return [f for f in files if f and f.startswith(folder) and "site-packages" not in f]

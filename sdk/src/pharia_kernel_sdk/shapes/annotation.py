@@ -18,14 +18,22 @@ class Field:
     description: str | None = None
     title: str | None = None
     min_length: int | None = None
+    """Of texts in characters, of lists and objects in items."""
     max_length: int | None = None
+    """Of texts in characters, of lists and objects in items."""
     pattern: str | None = None
+    """A regular expression that is found in the text."""
     ge: float | None = None
+    """The smallest number."""
     gt: float | None = None
+    """The number below the smallest."""
     le: float | None = None
+    """The largest number."""
     lt: float | None = None
+    """The number above the largest."""
     multiple_of: float | None = None
     examples: tuple[Any, ...] | None = None
+    """Of values, for callers and models."""
 
 
 class _Constrained(Shape):

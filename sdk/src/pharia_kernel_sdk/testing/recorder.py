@@ -45,6 +45,7 @@ class MessageRecorder(MessageWriter[Payload]):
         self.items.append(item)
 
     def messages(self) -> list[RecordedMessage[Payload]]:
+        """What was written so far, by message."""
         messages: list[RecordedMessage[Any]] = []
         for item in self.items:
             if isinstance(item, MessageBegin):

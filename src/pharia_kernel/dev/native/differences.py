@@ -27,6 +27,8 @@ _AVAILABLE = frozenset({"pydantic_core"})
 """Native packages that both SDKs have a version of for components."""
 _TELLING = ("traceback.py", "linecache.py", "tokenize.py", "warnings.py")
 """Read sources to show them; a component does that from memory."""
+_LOOKING = ("/pydantic/plugin/_loader.py",)
+"""Look through folders for what may be installed, and get along without."""
 _DEBUGGING = ("/bdb.py", "/pdb.py", "/native/debugging.py")
 
 _NETWORK = "the network: components have none; ask through the Csi, for instance by a tool"
@@ -147,7 +149,7 @@ class Differences:
                 return f"{name}:{frame.f_lineno}"
             if name.endswith(_DEBUGGING) or "/debugpy/" in name:
                 return None
-            if files and (name in _IMPORTING or name.endswith(_TELLING)):
+            if files and (name in _IMPORTING or name.endswith((*_TELLING, *_LOOKING))):
                 return None
             if not frame.f_back:
                 return None

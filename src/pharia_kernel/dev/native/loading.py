@@ -75,10 +75,12 @@ class Author:
     def fail(self, place: str | None, error: BaseException) -> NoReturn:
         headline = " ".join("".join(traceback.format_exception_only(error)[-1:]).split())
         text = f"{place or self.file}: {headline}"
+        if place and str(error).startswith(f"{place}:"):  # SDKs name the place themselves
+            raise Broken(str(error)) from error
         file, _, line = (place or "").rpartition(":")
         if source := linecache.getline(file, int(line) if line.isdigit() else 0).strip():
             text += f"\n    {source}"
-        raise Broken(text) from error
+        raise Broken(text + _where_to_get(error)) from error
 
     def place(self, error: BaseException) -> str | None:
         """The author's innermost line that led to the error."""
@@ -108,3 +110,13 @@ class Author:
             return finder(path)
 
         return hook
+
+
+def _where_to_get(error: BaseException) -> str:
+    if not isinstance(error, ModuleNotFoundError) or not error.name:
+        return ""
+    package = error.name.partition(".")[0]
+    return (
+        f"\n`{package}` is neither beside the skill nor installed for {sys.executable}; "
+        "--python names another Python."
+    )

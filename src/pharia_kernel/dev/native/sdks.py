@@ -52,6 +52,8 @@ class Skill:
     metadata: Callable[[], Any]
     input_schema: Any
     """JSON Schema; None if it is not known."""
+    section: Any = None
+    """JSON that the build writes into the component's custom section, if it does."""
 
 
 @dataclass(frozen=True)
@@ -95,16 +97,14 @@ def _of_kernel_sdk(module: ModuleType, author: Author, around: Surroundings) -> 
     streams = found[0].kind == "message-stream"
     entry_name = "entry_stream" if streams else "entry_function"
     entry = importlib.import_module(f"pharia_kernel_sdk.guest.{entry_name}")
-    importlib.import_module("pharia_kernel_sdk.guest.loading").author_files.extend(author.files)
-    failures = importlib.import_module("pharia_kernel_sdk.failures")
-    failures.short = author.short  # type: ignore[attr-defined]
-    entry._runner.declaration = found[0]
-    metadata = found[0].metadata()
+    entry.runner.adopt(found[0], {file: author.short(file) for file in author.files})
+    section = found[0].metadata()
+    schema = section["input_schema"]
     if streams:
         run = _streaming(entry.MessageStream(), importlib.import_module(_KERNEL_STREAMS))
-        return Skill("message_stream", version, run, lambda: None, metadata["input_schema"])
+        return Skill("message_stream", version, run, lambda: None, schema, section)
     handler = entry.SkillHandler()
-    return Skill("function", version, handler.run, handler.metadata, metadata["input_schema"])
+    return Skill("function", version, handler.run, handler.metadata, schema, section)
 
 
 _KERNEL_STREAMS = "wit_world.imports.streaming_output"
@@ -122,10 +122,10 @@ def _count(found: list[Any]) -> str:
 
 def _bind_kernel_sdk(version: str, around: Surroundings) -> None:
     images = importlib.import_module("pharia_kernel_sdk.build.images")
-    renamed = {name: interface for interface, name in images._INTERFACES.items()}
+    renamed = {name: interface for interface, name in images.INTERFACES.items()}
     folder = around.folder / "pharia_kernel_sdk"
     if not folder.is_dir():
-        _generate(Path(str(images.__file__)).parents[1] / "wit", images._INTERFACES, folder)
+        _generate(Path(str(images.__file__)).parents[1] / "wit", images.INTERFACES, folder)
     sys.path.append(str(folder))
     for name, module in _modules("wit_world.imports"):
         full = renamed.get(name, f"pharia:skill/{name}@{version}")

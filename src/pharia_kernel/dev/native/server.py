@@ -159,6 +159,7 @@ class Server:
             "kind": skill.kind if skill else None,
             "wit-version": skill.wit_version if skill else None,
             "input-schema": json.dumps(skill.input_schema).encode() if skill else None,
+            "section": json.dumps(skill.section).encode() if skill and skill.section else None,
         }
         self._tell("described", described)
 

@@ -1,9 +1,10 @@
-"""Runs a component in this process, with a test's ``Csi`` as its kernel."""
+"""Runs a component in this process, with a ``Csi`` of this process as its kernel."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import json
 import os
 import sys
 from collections.abc import Callable
@@ -18,9 +19,11 @@ from pharia_kernel_sdk.build.preload import fast_engine
 from pharia_kernel_sdk.csi.inference import MessageBegin
 from pharia_kernel_sdk.csi.protocol import Csi
 from pharia_kernel_sdk.declaration import Kind
-from pharia_kernel_sdk.pytest_plugin import wit_answers as answers
-from pharia_kernel_sdk.pytest_plugin import wit_requests as requests
-from pharia_kernel_sdk.pytest_plugin.errors import InvalidInputError, SkillError, SkillFailedError
+from pharia_kernel_sdk.running import wit_answers as answers
+from pharia_kernel_sdk.running import wit_requests as requests
+from pharia_kernel_sdk.running.errors import InvalidInputError, SkillError, SkillFailedError
+from pharia_kernel_sdk.running.results import Streamed
+from pharia_kernel_sdk.running.skill import Listener, TellingRecorder, nobody
 from pharia_kernel_sdk.testing.recorder import MessageRecorder
 
 _PACKAGE = "pharia:skill/"
@@ -42,14 +45,18 @@ class SkillComponent:
     def __init__(self, file: Path) -> None:
         self._file = file
         self._engine = fast_engine()
-        self._component = _compiled(file.read_bytes(), self._engine)
+        try:
+            self._component = _compiled(file.read_bytes(), self._engine)
+        except wasmtime.WasmtimeError as error:
+            raise SkillError(f"{file.name} is no component that can be run: {error}") from None
         exports = self._component.type.exports(self._engine)
         self._export = next((name for name in exports if name.startswith(_PACKAGE)), "")
         interface, _, version = self._export.removeprefix(_PACKAGE).partition("@")
         if interface not in _EXPORTS or not version.startswith(_LINE):
             raise SkillError(
-                f"{file.name} can't be tested in this process: it exports "
-                f"{self._export or 'no skill'}, and tests know the WIT line {_LINE}x."
+                f"{file.name} can't be run in this process: it exports "
+                f"{self._export or 'no skill'}, and known here is the WIT line {_LINE}x. Kernels "
+                "know others."
             )
         self.kind: Kind = _EXPORTS[interface]
 
@@ -58,11 +65,10 @@ class SkillComponent:
         output: bytes = self._run(csi, input_, MessageRecorder())
         return output
 
-    def stream(self, csi: Csi, input_: bytes) -> MessageRecorder[Any]:
-        """All that a message stream wrote. Raises ``SkillError``, or what ``csi`` raised."""
-        recorder: MessageRecorder[Any] = MessageRecorder()
+    def stream(self, csi: Csi, input_: bytes, recorder: MessageRecorder[Any]) -> None:
+        """``recorder`` gets what a message stream writes, as it does so. Raises ``SkillError``, or
+        what ``csi`` raised."""
         self._run(csi, input_, recorder)
-        return recorder
 
     def _run(self, csi: Csi, input_: bytes, recorder: MessageRecorder[Any]) -> Any:
         host = Host(csi, recorder)
@@ -70,7 +76,7 @@ class SkillComponent:
         store.set_wasi(_wasi())
         try:
             result = self._call(store, host, input_)
-        except (wasmtime.WasmtimeError, wasmtime.Trap, _HostFailedError) as error:
+        except (wasmtime.WasmtimeError, wasmtime.Trap) as error:
             if host.failure is not None:
                 raise host.failure from None
             raise SkillFailedError(f"The component crashed: {error}") from error
@@ -102,8 +108,19 @@ class SkillComponent:
         return result
 
 
-class _HostFailedError(Exception):
-    """Ends the run; what happened is the host's ``failure``."""
+class ComponentSkill:
+    """A component with what it asks."""
+
+    def __init__(self, component: SkillComponent, csi: Csi) -> None:
+        self._component = component
+        self._csi = csi
+
+    def run(self, input_: bytes, listener: Listener = nobody) -> Any:
+        if self._component.kind == "function":
+            return json.loads(self._component.run(self._csi, input_))
+        recorder = TellingRecorder(listener)
+        self._component.stream(self._csi, input_, recorder)
+        return Streamed.of(recorder)
 
 
 def _define(root: Any, name: str, members: dict[str, Any], host: Host) -> None:
@@ -151,14 +168,14 @@ class Host:
             full = f"{_PACKAGE}{interface}@{version}#{name}"
             known = _unknown(full)
 
-        # Exceptions that are no ``Exception``, such as a failure of pytest, would be lost between
-        # the binding and wasmtime.
+        # The binding keeps exceptions of callbacks in one place for all threads, and loses those
+        # that are no ``Exception``, such as a failure of pytest. Its own it passes on.
         def guarded(store: Any, *arguments: Any) -> Any:
             try:
                 return known(store, *arguments)
             except BaseException as error:
                 self.failure = error
-                raise _HostFailedError from None
+                raise wasmtime.WasmtimeError("the host ended the run") from None
 
         return guarded
 
@@ -272,12 +289,12 @@ class _Stream:
 
     def close(self) -> None:
         if self._response is not None:
-            self._response.__exit__(None, None, None)
+            self._response.close()
 
 
 def _unknown(name: str) -> Callable[..., Any]:
     def refuse(*_: Any) -> Any:
-        raise SkillError(f"The component calls {name}; tests know the WIT line {_LINE}x.")
+        raise SkillError(f"The component calls {name}; known here is the WIT line {_LINE}x.")
 
     return refuse
 

@@ -23,4 +23,5 @@ class Streamed:
 
     @classmethod
     def of(cls, recorder: MessageRecorder[Any]) -> Streamed:
+        """What the recorder has got until now."""
         return cls(recorder.items, recorder.messages())
