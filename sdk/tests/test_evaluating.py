@@ -214,3 +214,10 @@ def test_the_command_with_cases_that_make_no_sense(tmp_path: Path) -> None:
     result = sdk("eval", "dev/greet", written(tmp_path, "{}"))
     assert result.exit_code == 1
     assert 'cases.jsonl:1: a case is an object with an "input"' in result.stderr
+
+
+def test_an_input_that_only_json_can_write(tmp_path: Path) -> None:
+    file = tmp_path / "cases.jsonl"
+    file.write_text('{"input": "\\ud800"}')
+    (case,) = read_cases(file)
+    assert json.loads(case.data()) == "\ud800"

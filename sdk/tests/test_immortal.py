@@ -10,11 +10,14 @@ import pytest
 from sdk_components import SKILLS
 
 from pharia_kernel_sdk.build import images
+from pharia_kernel_sdk.build.errors import BuildError
 from pharia_kernel_sdk.build.immortal import Objects, immortal
-from pharia_kernel_sdk.build.preload import preload
+from pharia_kernel_sdk.build.preload import Preloaded, preload
 from pharia_kernel_sdk.build.sources import Sources
 
 TYPE = 0x2000
+TEXT_HEADER = 20
+"""Bytes of a text before its characters, if these are ASCII."""
 IMMORTAL = {(3, 12): 0x3FFF_FFFF, (3, 14): 0x5000_0000}
 
 
@@ -75,3 +78,42 @@ def test_most_objects_of_a_component_are_immortal() -> None:
     alive = [c for (c, type_), known in zip(headers, listed[1::2], strict=True) if type_ == known]
     assert len(alive) > 20_000
     assert sum(count >= 1 << 30 for count in alive) > 0.98 * len(alive)
+
+
+SKILL = """
+from pharia_kernel_sdk import Csi, skill
+
+TABLE = {table}
+
+@skill
+def look_up(csi: Csi, input: str) -> str:
+    return TABLE[input]
+"""
+
+
+def preloaded(folder: Path, table: str) -> Preloaded:
+    (folder / "look_up.py").write_text(SKILL.format(table=table))
+    image = images.get("function", "plain")
+    sources = Sources(folder, image.standard_library, [])
+    return preload(image, "function", "look_up", [], sources, lambda _: None)
+
+
+@pytest.mark.parametrize("size", [30_000, 150_000])
+def test_a_skill_may_have_more_objects_than_can_be_listed(tmp_path: Path, size: int) -> None:
+    small = preloaded(tmp_path, "{}")
+    large = preloaded(tmp_path, f"{{str(n): 'v' + str(n) for n in range({size})}}")
+    assert large.failed == []
+    # Two texts and an entry; a listing would take more than all of these.
+    assert len(large.memory) - len(small.memory) < size * 100 + (1 << 20)
+
+
+def test_many_objects_are_immortal_as_well(tmp_path: Path) -> None:
+    memory = preloaded(tmp_path, "{'k' + str(n): 'value' for n in range(30_000)}").memory
+    found = [memory.index(b"k%d\0" % n) for n in range(20_000, 20_100)]
+    counts = [struct.unpack_from("<I", memory, at - TEXT_HEADER)[0] for at in found]
+    assert set(counts) == {IMMORTAL[3, 14]}
+
+
+def test_more_memory_than_a_component_can_start_with(tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match="more data in memory"):
+        preloaded(tmp_path, "b'text' * 40_000_000")

@@ -166,6 +166,7 @@ async def test_input_from_a_file_and_from_standard_input(commands: Commands) -> 
         ("Anna", "The input is no JSON: Expecting value: line 1 column 1 (char 0). A text has "),
         ("@nothing.json", "nothing.json can't be read:"),
         ("@half.json", "half.json is no JSON:"),
+        ('"\udcff"', "The input is no JSON: 'utf-8' codec can't encode"),
     ],
 )
 async def test_input_that_is_no_json(

@@ -1,7 +1,8 @@
-"""Calls of a kernel that is too busy to begin them."""
+"""Calls of a kernel that is too busy for them."""
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -89,3 +90,30 @@ def test_what_does_not_help_is_not_tried(kernel: Kernel, answer: Answer) -> None
     with pytest.raises(CsiError):
         list(kernel.transport().stream("chat_stream", {}))
     assert (kernel.asked, kernel.pauses) == (1, [])
+
+
+def problem(code: str, *, retryable: bool) -> Answer:
+    headers = {"Content-Type": "application/problem+json"}
+    return 503, headers, json.dumps({"code": code, "retryable": retryable}).encode()
+
+
+def test_the_kernel_says_that_nothing_will_change(kernel: Kernel) -> None:
+    kernel.answers = [problem("not_configured", retryable=False)]
+    with pytest.raises(CsiError) as caught:
+        kernel.transport().call("chat", [])
+    assert (caught.value.code, kernel.asked, kernel.pauses) == ("not_configured", 1, [])
+
+
+def test_a_tool_that_may_have_been_called_is_not_called_again(kernel: Kernel) -> None:
+    kernel.answers = [problem("shutting_down", retryable=True), OK]
+    with pytest.raises(CsiError) as caught:
+        kernel.transport().call("invoke_tool", {})
+    assert (caught.value.code, kernel.asked) == ("shutting_down", 1)
+    kernel.asked = 0
+    assert kernel.transport().call("chunk", []) == [1]
+
+
+def test_an_error_that_is_not_the_kernels(kernel: Kernel) -> None:
+    kernel.answers = [(502, {"Content-Type": "application/json"}, b"<html>")]
+    with pytest.raises(CsiError, match="502 <html>"):
+        kernel.transport().call("chunk", [])

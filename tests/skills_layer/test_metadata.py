@@ -213,6 +213,7 @@ async def test_metadata_must_not_use_the_csi(tmp_path: Path) -> None:
         (b"{", "is not JSON"),
         (b"", "is not JSON"),
         (b"5", "is not a JSON Schema"),
+        (b'{"maximum": 1e999}', "can't be read: Number out of range"),
         (b"[]", "is not a JSON Schema"),
         (b'{"type": "strin"}', "at `/type`"),
         (b'{"properties": {"a": {"minimum": "x"}}}', "at `/properties/a/minimum`"),

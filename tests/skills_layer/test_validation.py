@@ -57,6 +57,15 @@ async def test_a_caller_that_leaves_does_not_disturb_the_next(validator: InputVa
     assert await validator.violations(schema, b"1") == []
 
 
+@pytest.mark.parametrize("instance", [b"1e999", b"[" * 900 + b"]" * 900, b"[" * 5000 + b"]" * 5000])
+async def test_an_odd_input_does_not_end_the_checks_of_others(
+    validator: InputValidator, instance: bytes
+) -> None:
+    schema = b'{"type": "object"}'
+    assert await validator.violations(schema, instance) == []
+    assert len(await validator.violations(schema, b"1")) == 1
+
+
 async def test_a_killed_process_is_replaced(validator: InputValidator) -> None:
     assert await validator.violations(b'{"type": "string"}', b"1")
     assert validator._process

@@ -16,7 +16,11 @@ ADDRESS, TOKEN = "PHARIA_KERNEL_ADDRESS", "PHARIA_AI_TOKEN"
 _TIMEOUT = 600.0
 """Seconds without a byte. A model may think for minutes."""
 _BUSY = (429, 503)
-"""Statuses of calls that were not begun."""
+"""Statuses of calls that may be answered later."""
+_BROKEN_OFF = "shutting_down"
+"""Code of a call that may have been begun."""
+_ONCE = "invoke_tool"
+"""Has effects, so it must not be made twice."""
 _PAUSES = (0.5, 1.0, 2.0, 4.0)
 """Seconds before a call is repeated, if the kernel does not say how long."""
 _LONGEST_PAUSE = 60.0
@@ -51,8 +55,9 @@ class Transport(Protocol):
 
 
 class HttpTransport:
-    """To a running kernel. One that is too busy to begin a call is asked again, a few times and
-    when it says (``Retry-After``). Threads can share a transport.
+    """To a running kernel. One that can't answer a call now is asked again, a few times and when it
+    says (``Retry-After``), unless it says that this is of no use (``retryable``). Threads can share
+    a transport.
     """
 
     def __init__(
@@ -123,7 +128,7 @@ class HttpTransport:
             if response.status_code < 400:
                 break
             response.read()
-            pause = None if usual is None else _pause(response, usual)
+            pause = None if usual is None else _pause(function, response, usual)
             if pause is None:
                 break
             self._sleep(pause)
@@ -137,9 +142,14 @@ class HttpTransport:
         return CsiError(f"{function}: no answer from the kernel at {self._address} ({reason}).")
 
 
-def _pause(response: httpx.Response, usual: float) -> float | None:
-    """Seconds until the call may be repeated; none if that does not help."""
+def _pause(function: str, response: httpx.Response, usual: float) -> float | None:
+    """Seconds until the call may be repeated; none if that does not help, or does harm."""
     if response.status_code not in _BUSY:
+        return None
+    problem = _problem(response)
+    if problem.get("retryable") is False:
+        return None
+    if problem.get("code") == _BROKEN_OFF and function == _ONCE:
         return None
     try:
         asked = float(response.headers.get("retry-after", usual))
@@ -151,13 +161,20 @@ def _pause(response: httpx.Response, usual: float) -> float | None:
 def _check(function: str, response: httpx.Response) -> None:
     if response.status_code < 400:
         return
-    code = None
-    detail = response.text
-    if "json" in response.headers.get("content-type", ""):
-        problem = response.json()
-        if isinstance(problem, dict):
-            detail, code = problem.get("detail", detail), problem.get("code")
+    problem = _problem(response)
+    detail, code = problem.get("detail", response.text), problem.get("code")
     raise CsiError(f"{function}: {response.status_code} {detail}", response.status_code, code)
+
+
+def _problem(response: httpx.Response) -> dict[str, Any]:
+    """What the kernel says of an error (RFC 9457); empty if somebody else has answered."""
+    if "json" not in response.headers.get("content-type", ""):
+        return {}
+    try:
+        problem = response.json()
+    except ValueError:
+        return {}
+    return problem if isinstance(problem, dict) else {}
 
 
 def _failure(function: str) -> Callable[[dict[str, Any]], NoReturn]:

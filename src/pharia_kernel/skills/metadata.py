@@ -143,7 +143,10 @@ def check_schema(data: bytes, what: str) -> Raw:
         compact = json_of(data, f"The {what}")
     except InvalidOutput as error:
         raise InvalidMetadata(error.detail) from None
-    schema = msgspec.json.decode(compact)
+    try:
+        schema = msgspec.json.decode(compact)
+    except msgspec.ValidationError as error:  # a number beyond those of Python
+        raise InvalidMetadata(f"The {what} can't be read: {error}.") from None
     dialect = schema.get("$schema") if isinstance(schema, dict) else None
     if isinstance(dialect, str) and dialect.removesuffix("#") not in DIALECTS:
         raise InvalidMetadata(f"The {what} uses an unknown dialect, `$schema`: `{dialect[:200]}`.")

@@ -44,14 +44,24 @@ def pointer(path: Sequence[str | int]) -> str:
 
 
 def violations(schema: bytes, instance: bytes) -> list[dict[str, str]] | None:
-    """At most ``MAX_ERRORS`` of ``path`` and ``message``; none if the schema can't be used."""
+    """At most ``MAX_ERRORS`` of ``path`` and ``message``; none if the schema can't be used.
+
+    An instance that can't be looked at, because of its depth or its numbers, has no violations: it
+    must not be the schema's fault, which would then not be used for others either.
+    """
     try:
-        errors = _validator(schema).iter_errors(msgspec.json.decode(instance))
+        validator = _validator(schema)
+    except (ValueError, RecursionError, MemoryError, jsonschema_rs.ReferencingError):
+        return None
+    try:
+        errors = validator.iter_errors(msgspec.json.decode(instance))
         return [
             {"path": pointer(error.instance_path), "message": _short(error)}
             for error in islice(errors, MAX_ERRORS)
         ]
-    except (ValueError, RecursionError, MemoryError, jsonschema_rs.ReferencingError):
+    except (ValueError, RecursionError, MemoryError):
+        return []
+    except jsonschema_rs.ReferencingError:
         return None
 
 

@@ -18,6 +18,7 @@ from msgspec import Raw
 
 from pharia_kernel.errors import InvalidMetadata, KernelError, SkillFailed, SkillUnavailable
 from pharia_kernel.shell.auth import Authorizers
+from pharia_kernel.shell.mcp import endpoint
 from pharia_kernel.skills.paths import SkillPath
 from pharia_kernel.skills.types import (
     Caller,
@@ -230,6 +231,7 @@ async def test_a_client_that_goes_away_ends_the_run(skills: Described) -> None:
         ("https://trusted.example", 200),
         ("http://localhost:6274", 200),
         ("null", 403),
+        ("http://[", 403),
     ],
 )
 async def test_only_trusted_pages_may_ask(skills: Described, origin: str, status: int) -> None:
@@ -249,3 +251,35 @@ async def test_requests_that_are_none(skills: Described) -> None:
     assert (unknown.status_code, unknown.json()["namespace"]) == (404, "nothing")
     assert (method.status_code, method.headers["allow"]) == (405, "POST")
     assert large.status_code == 413
+
+
+async def endless(body: bytes) -> AsyncGenerator[StreamEvent, None]:
+    yield MessageBegin()
+    while True:
+        await asyncio.sleep(0)
+        yield MessageAppend("x" * (1 << 20))
+
+
+async def test_an_answer_fits_into_memory(skills: Described) -> None:
+    skills.streams["story"] = endless
+    async with listening(app_of(skills)) as port, mcp_client(port) as client:
+        result = await within(client.call_tool("story", {}))
+    assert result.is_error
+    assert "more than fits into one answer" in texts(result)[0]
+
+
+async def test_the_list_does_not_wait_for_ever(
+    skills: Described, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Preparing(Described):
+        async def metadata(self, path: SkillPath, caller: Caller) -> SkillMetadata:
+            if path.name == "echo":
+                await asyncio.Event().wait()
+            return await super().metadata(path, caller)
+
+    preparing = Preparing(**{name: getattr(skills, name) for name in skills.__dataclass_fields__})
+    preparing.trouble = skills.trouble
+    monkeypatch.setattr(endpoint, "_LONGEST_WAIT", 0.01)
+    async with listening(app_of(preparing)) as port, mcp_client(port) as client:
+        tools = (await within(client.list_tools())).tools
+    assert [tool.name for tool in tools] == ["bug", "story", "fails"]

@@ -94,3 +94,8 @@ def test_a_stream_is_its_messages_and_its_last_payload() -> None:
     result = stream_result(["Hello", "World"], Raw(b'{"n":2}'))
     assert [part.text for part in result.content] == ["Hello", "World"]  # type: ignore[union-attr]
     assert result.structured_content == {"n": 2}
+
+
+def test_a_number_beyond_those_of_python_is_text() -> None:
+    result = function_result(b'{"a":1e999}')
+    assert (result.content[0].text, result.structured_content) == ('{"a":1e999}', None)  # type: ignore[union-attr]

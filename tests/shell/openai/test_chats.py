@@ -38,6 +38,7 @@ def read(**fields: Any) -> ChatRequest:
     ("body", "error"),
     [
         ("[]", BadRequest),
+        ('{"model": "dev/chat", "messages": [], "seed": 1e999}', BadRequest),
         ("{}", BadRequest),
         ('{"model": "dev/chat", "messages": "Hi"}', BadRequest),
         ('{"model": "gpt", "messages": []}', BadRequest),
@@ -96,7 +97,7 @@ def test_messages_are_kept_apart() -> None:
         {"content": "\n\n"},
         {"content": "Two"},
     ]
-    message = answer.whole("stop")["choices"][0]["message"]
+    message = answer.whole(deltas, "stop")["choices"][0]["message"]
     assert message == {"role": "assistant", "content": "One\n\nTwo", "reasoning_content": "hm"}
 
 
@@ -108,6 +109,7 @@ def test_messages_are_kept_apart() -> None:
         (b'{"finish_reason":"content_filter"}', "content_filter"),
         (b'"whatever"', "stop"),
         (b"[1]", "stop"),
+        (b"1e999", "stop"),
     ],
 )
 def test_finish_reasons(payload: bytes, reason: str) -> None:
@@ -116,3 +118,4 @@ def test_finish_reasons(payload: bytes, reason: str) -> None:
 
 def test_what_functions_return_is_text() -> None:
     assert (text_of(b'"Hi"'), text_of(b'{"a":1}')) == ("Hi", '{"a":1}')
+    assert text_of(b'{"a":1e999}') == '{"a":1e999}'

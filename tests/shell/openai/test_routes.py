@@ -11,10 +11,17 @@ import httpx
 import pytest
 from msgspec import Raw
 
-from pharia_kernel.errors import KernelError, Overloaded, SkillFailed, SkillUnavailable
+from pharia_kernel.errors import (
+    InvalidMetadata,
+    KernelError,
+    Overloaded,
+    SkillFailed,
+    SkillUnavailable,
+)
 from pharia_kernel.shell.auth import Authorizers
 from pharia_kernel.skills.paths import SkillPath
 from pharia_kernel.skills.types import (
+    Caller,
     MessageAppend,
     MessageBegin,
     MessageEnd,
@@ -125,6 +132,18 @@ async def test_a_function_answers_as_well(skills: MemorySkills) -> None:
     assert answer["choices"][0]["message"]["content"] == "Hello"
 
 
+async def test_a_function_with_broken_metadata_answers_as_well(skills: MemorySkills) -> None:
+    class Broken(MemorySkills):
+        async def metadata(self, path: SkillPath, caller: Caller) -> SkillMetadata:
+            raise InvalidMetadata("Its schema is none.")
+
+    path = SkillPath("dev", "says")
+    info = SkillInfo(path=path, status=SkillStatus.READY, kind=SkillKind.FUNCTION)
+    async with running(app_of(Broken(runs=skills.runs, infos=[info]))) as client:
+        answer = (await client.post(PATH, json=request("dev/says"))).json()
+    assert answer["choices"][0]["message"]["content"] == "Hello"
+
+
 async def test_a_failure_ends_the_stream(skills: MemorySkills) -> None:
     async with running(app_of(skills)) as client:
         answer = await client.post(PATH, json=request("dev/breaks", stream=True))
@@ -185,3 +204,16 @@ async def test_a_client_that_goes_away_ends_the_run(skills: MemorySkills) -> Non
         await drop(writer)
         await within(hanging.ended.wait())
     assert isinstance(hanging.outcome, asyncio.CancelledError)
+
+
+async def test_an_answer_fits_into_memory(skills: MemorySkills) -> None:
+    async def endless(body: bytes) -> AsyncGenerator[StreamEvent, None]:
+        yield MessageBegin()
+        while True:
+            yield MessageAppend("x" * (1 << 20))
+
+    skills.streams["chat"] = endless
+    async with running(app_of(skills)) as client:
+        answer = await within(client.post(PATH, json=request("dev/chat")))
+    assert answer.status_code == 500
+    assert "more than fits into one answer" in answer.json()["error"]["message"]

@@ -23,6 +23,14 @@ from pharia_kernel_sdk.build.sources import Sources
 from pharia_kernel_sdk.declaration import Kind
 
 _FIND = "find-module"
+_LAST = "_pharia_sdk_last"
+"""A module of the build's own, which a component imports after the author's."""
+_WITHOUT_LISTING = "import gc\ngc.collect()\ngc.freeze()\n"
+"""Its source if the component is not to list its objects: frozen ones are left out."""
+_MOST_LISTED = 20_000
+"""Addresses whose listing may leave its traces in a component: about 50 bytes for each."""
+_TOO_MUCH = "fuel allocated for hostcalls"
+"""wasmtime's words for an answer above its limit, which its binding can't change."""
 _STREAM_OUTPUT = 1
 """Number of the resource type; the others count from 2."""
 _WINCH = 2
@@ -51,24 +59,47 @@ def preload(
 
     ``printed`` gets what the module prints. Raises ``BuildError`` if the module can't be imported.
     """
-    session = _Session(image, sources, printed)
     mounts = [f"/packages/{i}" for i in range(len(sources.packages))]
-    request = {"module": module, "preload": additional, "path": ["/app", *mounts]}
-    answer = json.loads(session.load(kind, json.dumps(request).encode()))
-    if "error" in answer:
-        raise _ImportFailedError(answer["error"], answer["whole"])
-    memory = immortal(session.memory(), _objects(image, kind, sources), answer["objects"])
+    request = {"module": module, "preload": [*additional, _LAST], "path": ["/app", *mounts]}
+    session = _Session(image, sources, printed)
+    answer = _ask(session, kind, request)
+    objects = answer["objects"] if answer else []
+    if answer is None or len(objects) > _MOST_LISTED:
+        # Once more, without the listing: its traces can be larger than the skill. The addresses
+        # stay, as all that comes before is the same.
+        session = _Session(image, sources, _nowhere, _WITHOUT_LISTING)
+        answer = _ask(session, kind, request)
+        assert answer is not None, "an answer without objects is short"
+    memory = immortal(session.memory(), list_objects(image, kind), objects)
     return Preloaded(memory, answer["failed"])
 
 
-def _objects(image: Image, kind: Kind, sources: Sources) -> Objects:
+def _ask(session: _Session, kind: Kind, request: dict[str, Any]) -> dict[str, Any] | None:
+    """What the component answers; none if it has too many objects to list them."""
+    try:
+        answer: dict[str, Any] = json.loads(session.load(kind, json.dumps(request).encode()))
+    except wasmtime.WasmtimeError as error:
+        if _TOO_MUCH in str(error):
+            return None
+        raise
+    if "error" in answer:
+        raise _ImportFailedError(answer["error"], answer["whole"])
+    return answer
+
+
+def list_objects(image: Image, kind: Kind) -> Objects:
     """Those of the image, which are kept beside it: they are many."""
     if image.objects.is_file():
         return Objects.of(image.objects.read_text())
-    # An instance of its own: listing them leaves traces in memory.
-    objects = Objects.of(_Session(image, sources, lambda _: None).load(kind, b"{}"))
+    # An instance of its own, with nothing of an author's: listing them leaves traces in memory.
+    nothing = Sources(image.standard_library, image.standard_library, [])
+    objects = Objects.of(_Session(image, nothing, _nowhere).load(kind, b"{}"))
     objects.write(image.objects)
     return objects
+
+
+def _nowhere(_: bytes) -> None:
+    """Where output goes that nobody wants."""
 
 
 class _ImportFailedError(BuildError):
@@ -76,8 +107,12 @@ class _ImportFailedError(BuildError):
 
 
 class _Session:
-    def __init__(self, image: Image, sources: Sources, printed: Callable[[bytes], None]) -> None:
+    def __init__(
+        self, image: Image, sources: Sources, printed: Callable[[bytes], None], last: str = ""
+    ) -> None:
+        """``last`` is the source of ``_LAST``."""
         self._sources = sources
+        self._last = last
         engine = fast_engine()
         component = _compiled(image, engine)
         self._store = wasmtime.Store(engine)
@@ -104,7 +139,15 @@ class _Session:
         return str(failure.payload).encode()
 
     def memory(self) -> bytes:
-        text: str = self._call(self._instance.get_func(self._store, PEEPHOLE))
+        try:
+            text: str = self._call(self._instance.get_func(self._store, PEEPHOLE))
+        except wasmtime.WasmtimeError as error:
+            if _TOO_MUCH not in str(error):
+                raise
+            raise BuildError(
+                "It keeps more data in memory than a component can start with (about 120 MB). "
+                "Let the skill ask for what it needs, such as documents of an index."
+            ) from None
         return text.encode("latin-1")
 
     def _export(self, interface: str) -> Any:
@@ -156,6 +199,9 @@ class _Session:
         if getattr(request, "tool-name") != _FIND:
             return [components.Variant("err", "there are no tools while a skill is built")]
         name = json.loads(bytes(request.arguments[0].value))
+        if name == _LAST:
+            made_up = {"file": f"/{_LAST}.py", "package": False, "source": self._last}
+            return [[json.dumps(made_up)]]
         found = self._sources.find(name)
         if found is None:
             return ["no such module"]

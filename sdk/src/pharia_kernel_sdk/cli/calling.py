@@ -3,7 +3,9 @@ import, so commands do it when they run."""
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
@@ -88,7 +90,27 @@ def opened(skill: str, where: Surroundings, listener: Listener = nobody) -> Iter
     kernel_url(where.address)
     transport = HttpTransport(where.address, where.token)
     with TellingCsi(where.namespace, transport, listener) as csi, redirect_stdout(sys.stderr):
-        yield _component(Path(skill), csi) if skill.endswith(".wasm") else _source(skill, csi)
+        if not skill.endswith(".wasm"):
+            yield _source(skill, csi)
+            return
+        component = _component(Path(skill), csi)
+        with _interrupted_at_once():
+            yield component
+
+
+@contextmanager
+def _interrupted_at_once() -> Iterator[None]:
+    """Ctrl-C ends the process. Python's own way is to raise an exception as soon as a call returns,
+    and a component in an endless loop never does."""
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield  # whoever embeds the command decides, or the shell does
+        return
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def is_deployed(skill: str) -> bool:

@@ -68,12 +68,13 @@ def _input(given: str | None) -> bytes:
     else:
         text = given
     try:
-        json.loads(text)
+        data = text.encode()
+        json.loads(data)
     except ValueError as error:
         hint = f""" A text has quotes: '"{given}"'.""" if text == given else ""
         typer.echo(f"Error: {where} is no JSON: {error}.{hint}", err=True)
         raise typer.Exit(1) from None
-    return text.encode()
+    return data
 
 
 def _file(file: Path) -> str:

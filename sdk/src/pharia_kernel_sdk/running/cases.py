@@ -35,7 +35,7 @@ class Case:
 
     def data(self) -> bytes:
         """The input as JSON."""
-        return json.dumps(self.input, ensure_ascii=False).encode()
+        return json.dumps(self.input).encode()
 
     def problems(self, output: Any) -> list[str]:
         """What is wrong with what a skill returned or wrote; nothing if it is as expected.

@@ -7,7 +7,8 @@ import importlib.metadata
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,8 @@ _RESOURCES = {
     "completion-stream": _COMPLETION_STREAM,
     "chat-stream": _CHAT_STREAM,
 }
+_CACHE_SIZE = 1 << 30
+"""Bytes of machine code. That of a skill in Python is one of 50 to 100 MB."""
 _OUTPUT = 1
 """The one stream that a run writes to."""
 
@@ -312,18 +315,38 @@ def _print(target: Any, data: bytes) -> None:
 
 
 def _compiled(wasm: bytes, engine: wasmtime.Engine) -> components.Component:
-    """Machine code, which is kept in the user's cache."""
+    """Machine code, which is kept in the user's cache as long as it is among the last used."""
     name = hashlib.sha256(wasm).hexdigest()[:32]
     version = importlib.metadata.version("wasmtime")
     file = cache_folder() / "components" / f"{name}-{version}.bin"
     if file.is_file():
         try:
-            return components.Component.deserialize_file(engine, str(file))
-        except wasmtime.WasmtimeError:  # of another machine
+            found = components.Component.deserialize_file(engine, str(file))
+        except wasmtime.WasmtimeError:  # of another machine, or another process has removed it
             file.unlink(missing_ok=True)
+        else:
+            with suppress(OSError):  # then it counts as old
+                os.utime(file)
+            return found
     component = components.Component(engine, wasm)
     file.parent.mkdir(parents=True, exist_ok=True)
     unfinished = file.with_name(f".{file.name}.{os.getpid()}")
     unfinished.write_bytes(component.serialize())
     unfinished.replace(file)
+    _trim(file.parent)
     return component
+
+
+def _trim(folder: Path) -> None:
+    """Every build of a skill is another component, of which only the last ones are of use."""
+    room = _CACHE_SIZE
+    for file, status in sorted(_files(folder), key=lambda found: -found[1].st_mtime):
+        room -= status.st_size
+        if room < 0:
+            file.unlink(missing_ok=True)
+
+
+def _files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    for file in folder.glob("*.bin"):
+        with suppress(FileNotFoundError):  # other processes remove files as well
+            yield file, file.stat()

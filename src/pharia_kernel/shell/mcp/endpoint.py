@@ -24,6 +24,7 @@ from starlette.types import Receive, Scope, Send
 
 from pharia_kernel.errors import KernelError, SkillBug
 from pharia_kernel.shell.auth import principal_of
+from pharia_kernel.shell.gathering import Room
 from pharia_kernel.shell.mcp import tools
 from pharia_kernel.shell.mcp.tools import SkillTool
 from pharia_kernel.shell.problems import problem
@@ -44,6 +45,9 @@ for _name, _level in {
 }.items():
     logging.getLogger(_name).setLevel(_level)
 
+_LONGEST_WAIT = 15.0
+"""Seconds that a list of tools waits for skills that are being prepared. Clients do not wait for
+much longer, and would have none of the other tools."""
 _NAMESPACE = "pharia_kernel.mcp.namespace"
 
 Context = ServerRequestContext[Any, Request]
@@ -108,9 +112,10 @@ class McpEndpoint:
 
     async def _usable(self, info: SkillInfo, caller: Caller) -> SkillTool | None:
         try:
-            return await self._tool(info, caller)
-        except KernelError:
-            return None  # it can't be run either
+            async with asyncio.timeout(_LONGEST_WAIT):
+                return await self._tool(info, caller)
+        except (KernelError, TimeoutError):
+            return None  # it can't be run either, or not now
 
     async def _tool(self, info: SkillInfo, caller: Caller) -> SkillTool:
         try:
@@ -122,23 +127,24 @@ class McpEndpoint:
     async def _stream(
         self, skill: SkillTool, body: bytes, caller: Caller, context: Context
     ) -> types.CallToolResult:
-        messages: list[str] = []
+        messages: list[list[str]] = []
+        room = Room()
         payload = Raw(b"null")
-        pieces = 0
+        heard = 0
         async with aclosing(
             await self._skills.message_stream(skill.info.path, body, caller)
         ) as events:
             async for event in events:
                 match event:
                     case MessageBegin():
-                        messages.append("")
+                        messages.append([room.take()])
                     case MessageAppend(text=text):
-                        messages[-1] += text
-                        pieces += 1
-                        await context.session.report_progress(pieces, message=text)
+                        messages[-1].append(room.take(text))
+                        heard += 1
+                        await context.session.report_progress(heard, message=text)
                     case MessageEnd():
                         payload = event.payload
-        return tools.stream_result(messages, payload)
+        return tools.stream_result(["".join(pieces) for pieces in messages], payload)
 
 
 def _scope(context: Context) -> Scope:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+from importlib import import_module
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -40,7 +42,8 @@ class McpRoute:
         if self._skills.namespace(namespace) is None:
             raise NotFound(f"Namespace `{namespace}` not found.", namespace=namespace)
         self._check_origin(dict(scope["headers"]).get(b"origin"))
-        await self._ready().serve(namespace, scope, receive, send)
+        endpoint = await self._ready()
+        await endpoint.serve(namespace, scope, receive, send)
 
     def _check_origin(self, origin: bytes | None) -> None:
         """Only pages that are trusted, which the transport demands against DNS rebinding."""
@@ -48,14 +51,23 @@ class McpRoute:
             return
         allowed = self._settings.cors_allow_origins
         text = origin.decode("latin-1")
-        if "*" in allowed or text in allowed or is_loopback(urlsplit(text).hostname or ""):
+        if "*" in allowed or text in allowed or is_loopback(_host(text)):
             return
         raise Forbidden("Pages of this origin are not in `cors-allow-origins`.")
 
-    def _ready(self) -> McpEndpoint:
+    async def _ready(self) -> McpEndpoint:
         if self._endpoint is None:
-            # The library takes longer to import than many kernels live without being asked.
+            # The library takes longer to import than many kernels live without being asked, and
+            # longer than other requests should wait.
+            await asyncio.to_thread(import_module, "pharia_kernel.shell.mcp.endpoint")
             from pharia_kernel.shell.mcp.endpoint import McpEndpoint
 
             self._endpoint = McpEndpoint(self._skills, self._version, self._settings.max_body_size)
         return self._endpoint
+
+
+def _host(origin: str) -> str:
+    try:
+        return urlsplit(origin).hostname or ""
+    except ValueError:  # no URL
+        return ""

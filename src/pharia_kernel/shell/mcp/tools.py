@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from pharia_kernel.errors import InvalidInput
+from pharia_kernel.shell.gathering import value_of
 from pharia_kernel.skills.types import SkillInfo, SkillKind, SkillMetadata
 
 INPUT = "input"
@@ -59,14 +60,14 @@ def described(info: SkillInfo, metadata: SkillMetadata | None) -> SkillTool:
 
 def function_result(output: bytes) -> types.CallToolResult:
     """What a function returned."""
-    value = msgspec.json.decode(output)
+    value = value_of(output)
     text = value if isinstance(value, str) else output.decode()
     return _result([text], value)
 
 
 def stream_result(messages: list[str], payload: Raw) -> types.CallToolResult:
     """Texts of the messages of a stream, and the payload of the last one."""
-    return _result(messages, msgspec.json.decode(payload))
+    return _result(messages, value_of(payload))
 
 
 def error_result(text: str) -> types.CallToolResult:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import msgspec
 from msgspec import Raw, Struct
 
 from pharia_kernel.errors import BadRequest
+from pharia_kernel.shell.gathering import value_of
 from pharia_kernel.skills.paths import SkillPath
 from pharia_kernel.skills.types import MessageAppend, MessageBegin, Reasoning, SkillMetadata
 
@@ -32,8 +34,11 @@ class ChatRequest(Struct, frozen=True):
 
     @classmethod
     def read(cls, body: bytes) -> ChatRequest:
-        """Raises ``BadRequest`` or ``InvalidNamespace``."""
-        fields = msgspec.json.decode(body)
+        """Of a body that is JSON. Raises ``BadRequest`` or ``InvalidNamespace``."""
+        try:
+            fields = msgspec.json.decode(body)
+        except msgspec.ValidationError as error:  # a number beyond those of Python
+            raise BadRequest(f"The body can't be read: {error}.") from None
         if not isinstance(fields, dict) or not isinstance(fields.get(MESSAGES), list):
             raise BadRequest(f"A chat completion needs an object with a list of `{MESSAGES}`.")
         namespace, separator, name = str(fields.get("model", "")).partition("/")
@@ -87,8 +92,6 @@ class Answer:
             "model": str(model),
         }
         self._messages = 0
-        self._content: list[str] = []
-        self._reasoning: list[str] = []
 
     def delta(self, event: MessageBegin | MessageAppend | Reasoning) -> dict[str, str]:
         """What the event adds to the answer; empty if nothing."""
@@ -99,26 +102,26 @@ class Answer:
             case MessageAppend():
                 text = event.text
             case Reasoning():
-                self._reasoning.append(event.text)
                 return {"reasoning_content": event.text}
-        self._content.append(text)
         return {"content": text} if text else {}
 
     def chunk(self, delta: dict[str, str], finish_reason: str | None = None) -> dict[str, Any]:
         choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
         return {**self._head, "object": "chat.completion.chunk", "choices": [choice]}
 
-    def whole(self, finish_reason: str) -> dict[str, Any]:
-        message = {"role": "assistant", "content": "".join(self._content)}
-        if self._reasoning:
-            message["reasoning_content"] = "".join(self._reasoning)
+    def whole(self, deltas: Iterable[dict[str, str]], finish_reason: str) -> dict[str, Any]:
+        pieces: dict[str, list[str]] = {"content": []}
+        for delta in deltas:
+            for name, text in delta.items():
+                pieces.setdefault(name, []).append(text)
+        message = {"role": "assistant"} | {name: "".join(texts) for name, texts in pieces.items()}
         choice = {"index": 0, "message": message, "finish_reason": finish_reason}
         return {**self._head, "object": "chat.completion", "choices": [choice]}
 
 
 def finish_reason(payload: Raw) -> str:
     """What the end of a message says, or its member ``finish_reason``; else that it is complete."""
-    value = msgspec.json.decode(payload)
+    value = value_of(payload)
     if isinstance(value, dict):
         value = value.get("finish_reason")
     return value if isinstance(value, str) and value in _FINISH_REASONS else "stop"
@@ -126,7 +129,7 @@ def finish_reason(payload: Raw) -> str:
 
 def text_of(output: bytes) -> str:
     """What a function returned, as the text of a message."""
-    value = msgspec.json.decode(output)
+    value = value_of(output)
     return value if isinstance(value, str) else output.decode()
 
 

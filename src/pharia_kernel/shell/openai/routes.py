@@ -21,6 +21,7 @@ from pharia_kernel.shell import sse
 from pharia_kernel.shell.auth import Permission, principal_of
 from pharia_kernel.shell.body import read_json
 from pharia_kernel.shell.disconnect import CancelledOnDisconnect
+from pharia_kernel.shell.gathering import Room
 from pharia_kernel.shell.openai.chats import (
     MESSAGES,
     Answer,
@@ -122,9 +123,14 @@ class OpenAiRoutes:
         """Of either kind of skill. Raises what keeps it from beginning."""
         metadata = await self._metadata(request, caller)
         input_ = request.input(metadata)
-        if metadata and metadata.skill_type is SkillKind.FUNCTION:
+        kind = metadata.skill_type if metadata else self._kind(request)
+        if kind is SkillKind.FUNCTION:
             return _as_events(await self._skills.run(request.skill, input_, caller))
         return await self._skills.message_stream(request.skill, input_, caller)
+
+    def _kind(self, request: ChatRequest) -> SkillKind | None:
+        kinds = (info.kind for info in self._skills.list() if info.path == request.skill)
+        return next(kinds, None)
 
     async def _metadata(self, request: ChatRequest, caller: Caller) -> SkillMetadata | None:
         try:
@@ -145,13 +151,15 @@ async def _collected(
     request: ChatRequest, events: AsyncGenerator[StreamEvent, None]
 ) -> dict[str, Any]:
     answer, reason = Answer(request.skill), "stop"
+    room, deltas = Room(), []
     async for event in events:
         match event:
             case MessageBegin() | MessageAppend() | Reasoning():
-                answer.delta(event)
+                deltas.append(answer.delta(event))
+                room.take("".join(deltas[-1].values()))
             case MessageEnd():
                 reason = finish_reason(event.payload)
-    return answer.whole(reason)
+    return answer.whole(deltas, reason)
 
 
 async def _send_chunks(

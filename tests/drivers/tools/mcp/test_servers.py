@@ -310,6 +310,18 @@ async def test_server_that_never_answers_is_failing(server: ToolServer) -> None:
         assert health(mcp).error == "did not answer in time"
 
 
+async def test_who_waits_for_the_first_list_does_not_wait_for_a_new_session(
+    server: ToolServer,
+) -> None:
+    policy = Policy(refresh_interval=0.05, list_timeout=0.1)
+    async with mcp_servers(server, policy=policy) as mcp:
+        server.mute = True
+        await until(mcp, lambda: health(mcp).state is HealthState.CONNECTING)
+        await within(mcp.settled())
+        assert health(mcp).state is HealthState.CONNECTING
+        assert names(mcp) == ["echo", "hang", "grow"]
+
+
 async def test_first_state_is_connecting(server: ToolServer) -> None:
     mcp = McpServers()
     mcp.configure(NAMESPACE, [config_of(server)])

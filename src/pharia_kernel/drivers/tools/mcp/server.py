@@ -76,6 +76,8 @@ class Server:
         """When the state of health began, as a Unix time."""
         self.error: str | None = None
         """Why it is failing."""
+        self.tried = False
+        """Whether it has been asked once what it has, with whatever success."""
         self._policy = policy
         self._on_change = on_change
         self._limiter = FairLimiter(MAX_PARALLEL_CALLS, max_waiting=_MAX_WAITING_CALLS)
@@ -221,6 +223,7 @@ class Server:
             self.since = time.time()
         self._tools, self._session = tools, session
         self._failures, self.error = 0, None
+        self.tried = True
         self._settled.fire()
         if changed:
             self._on_change()
@@ -232,6 +235,7 @@ class Server:
             log.error("MCP server %s %s", self.endpoint.label, error)
         self._failures += 1
         self.error = error
+        self.tried = True
         self._settled.fire()
         self._on_change()
 

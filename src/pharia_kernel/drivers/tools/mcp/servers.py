@@ -87,7 +87,7 @@ class McpServers:
     async def settled(self, namespace: str | None = None) -> None:
         """Wait until every server, or every one of the namespace, has been tried once. Never ends
         before ``start``."""
-        while any(server.state is HealthState.CONNECTING for server in self._of(namespace)):
+        while not all(server.tried for server in self._of(namespace)):
             await self._changed.wait()
 
     def _of(self, namespace: str | None) -> list[Server]:
