@@ -19,7 +19,7 @@ from typing import Any
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "https://slsa.dev/provenance/v1"
 BUILD_TYPE = "urn:pharia-kernel:make-release-check:1"
-_MATERIALS = ("requirements.lock", "pyproject.toml")
+_MATERIALS = ("requirements.lock", "pyproject.toml", "sdk/pyproject.toml")
 
 
 def write_provenance(root: Path, out: Path, version: str) -> Path:

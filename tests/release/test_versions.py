@@ -7,6 +7,7 @@ import subprocess
 import sysconfig
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -18,9 +19,16 @@ CZ = Path(sysconfig.get_path("scripts")) / "cz"
 class Repository:
     """A checkout with the project's version files, released once."""
 
+    FILES = (
+        "pyproject.toml",
+        "charts/pharia-kernel/Chart.yaml",
+        "sdk/pyproject.toml",
+        "sdk/src/pharia_kernel_sdk/version.py",
+    )
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        for name in ("pyproject.toml", "charts/pharia-kernel/Chart.yaml"):
+        for name in self.FILES:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
         self.git("init", "-q", "-b", "main")
@@ -43,9 +51,17 @@ class Repository:
 
     @property
     def version(self) -> str:
-        return str(
-            tomllib.loads((self.folder / "pyproject.toml").read_text())["project"]["version"]
-        )
+        return str(self.project("pyproject.toml")["version"])
+
+    def project(self, file: str) -> dict[str, Any]:
+        project: dict[str, Any] = tomllib.loads((self.folder / file).read_text())["project"]
+        return project
+
+    def sdk_constants(self) -> dict[str, str]:
+        """Of the module that tells versions to components."""
+        constants: dict[str, str] = {}
+        exec((self.folder / "sdk/src/pharia_kernel_sdk/version.py").read_text(), constants)
+        return constants
 
 
 @pytest.fixture
@@ -55,6 +71,7 @@ def repository(tmp_path: Path) -> Repository:
 
 def test_a_release(repository: Repository) -> None:
     major, minor, _ = map(int, repository.version.split("."))
+    wit = repository.sdk_constants()["WIT"]
     repository.commit("fix(engine): a leak")
     repository.commit("feat(oci): pull by digest")
     repository.commit("docs: nothing that users see")
@@ -65,6 +82,11 @@ def test_a_release(repository: Repository) -> None:
     chart = yaml.safe_load((repository.folder / "charts/pharia-kernel/Chart.yaml").read_text())
     assert chart["version"] == chart["appVersion"] == version
     assert chart["dependencies"][0]["version"] == "0.1.0"  # has a version of its own
+    sdk = repository.project("sdk/pyproject.toml")
+    assert sdk["version"] == repository.sdk_constants()["SDK"] == version
+    before = tomllib.loads((ROOT / "sdk/pyproject.toml").read_text())["project"]
+    assert sdk["dependencies"] == before["dependencies"]  # have versions of their own
+    assert repository.sdk_constants()["WIT"] == wit
     changelog = (repository.folder / "CHANGELOG.md").read_text()
     assert changelog.startswith(f"## v{version} (")
     assert "- **oci**: pull by digest" in changelog

@@ -81,3 +81,13 @@ def test_both_architectures_are_built_and_joined() -> None:
     joined = "".join(step.get("run", "") for step in jobs["index"]["steps"])
     assert "for architecture in amd64 arm64;" in joined
     assert set(jobs["publish"]["needs"]) == {"packages", "index"}
+
+
+def test_all_that_was_made_is_attested_and_published() -> None:
+    jobs = load(FOLDER / "release.yml")["jobs"]
+    checksums = [
+        step.get("with", {}).get("subject-checksums") for step in jobs["packages"]["steps"]
+    ]
+    assert "dist/SHA256SUMS" in checksums
+    (published,) = (s["run"] for s in jobs["publish"]["steps"] if "gh release" in s.get("run", ""))
+    assert published.endswith(" dist/*")

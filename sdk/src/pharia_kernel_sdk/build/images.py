@@ -1,8 +1,9 @@
 """Components that have Python and this SDK in them, and wait for the author's module.
 
 Making one takes componentize-py over ten seconds, nearly all of it spent on compiling Python. It
-depends on nothing of the author's, so it is done once for this version of the SDK and kept in the
-user's cache. Building a skill then starts where this has left off.
+depends on nothing of the author's, so it is done once for this version of the SDK: a released one
+brings its images (``archives``), others are made on first use and kept in the user's cache.
+Building a skill then starts where this has left off.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pharia_kernel_sdk.build import archives
 from pharia_kernel_sdk.build.errors import BuildError
 from pharia_kernel_sdk.build.wasm import stripped
 from pharia_kernel_sdk.declaration import Kind
@@ -144,7 +147,10 @@ class WithPydantic(Toolchain):
         "import pydantic.deprecated.decorator\n"
         "class _M(pydantic.BaseModel):\n"
         "    a: int = 0\n"
+        "    b: str = ''\n"
         "_M.model_json_schema(), pydantic.TypeAdapter(list[int]).json_schema()\n"
+        # Makes the cache of strings, of which a run only uses a little.
+        'pydantic.TypeAdapter(_M).validate_json(\'{"b": "text"}\').model_dump_json()\n'
     )
     _REQUIREMENTS = ("componentize-py==0.17.2",)
     _PACKAGES = (
@@ -199,28 +205,36 @@ def cache_folder() -> Path:
 
 
 def existing(kind: Kind, toolchain: str) -> Image | None:
-    """The image, if it has been made."""
-    image = Image(cache_folder() / _key(kind, TOOLCHAINS[toolchain]))
+    """The image, if it came with this SDK or has been made here."""
+    return _existing(key(kind, toolchain))
+
+
+def _existing(name: str) -> Image | None:
+    # Shipped ones first: all machines that have this SDK then build the same bytes.
+    if archive := archives.find(name):
+        with contextlib.suppress(tarfile.CompressionError):
+            return Image(archives.unpacked(archive, cache_folder()))
+    image = Image(cache_folder() / name)
     return image if image.component.is_file() else None
 
 
 def get(kind: Kind, toolchain: str) -> Image:
     """The image, which is made if there is none. Raises ``BuildError``."""
-    chosen = TOOLCHAINS[toolchain]
-    folder = cache_folder() / _key(kind, chosen)
+    name = key(kind, toolchain)
+    if found := _existing(name):
+        return found
+    folder = cache_folder() / name
     with _locked(folder):
-        image = Image(folder)
-        if not image.component.is_file():
-            shutil.rmtree(folder, ignore_errors=True)
-            _make(image, kind, chosen)
-        return image
+        return _existing(name) or make(folder, kind, toolchain)
 
 
-def _key(kind: Kind, toolchain: Toolchain) -> str:
-    digest = hashlib.sha256(f"{RECIPE} {toolchain.inputs()} {toolchain.imports}".encode())
+def key(kind: Kind, toolchain: str) -> str:
+    """Names the image by all that decides what is in it."""
+    chosen = TOOLCHAINS[toolchain]
+    digest = hashlib.sha256(f"{RECIPE} {chosen.inputs()} {chosen.imports}".encode())
     for file in sorted([*guest_files(), *(_SDK / "wit").glob("*.wit")]):
         digest.update(str(file.relative_to(_SDK)).encode() + b"\0" + file.read_bytes() + b"\0")
-    return f"{toolchain.name}-{kind}-{digest.hexdigest()[:16]}"
+    return f"{toolchain}-{kind}-{digest.hexdigest()[:16]}"
 
 
 def guest_files() -> list[Path]:
@@ -233,16 +247,19 @@ def guest_files() -> list[Path]:
     ]
 
 
-def _make(image: Image, kind: Kind, toolchain: Toolchain) -> None:
+def make(place: Path, kind: Kind, toolchain: str) -> Image:
+    """Makes the image in the folder ``place``, and removes what is there. Raises ``BuildError``."""
+    image, chosen = Image(place), TOOLCHAINS[toolchain]
+    shutil.rmtree(place, ignore_errors=True)
     image.packages.mkdir(parents=True)
-    command = toolchain.prepare(image.packages)
+    command = chosen.prepare(image.packages)
     with tempfile.TemporaryDirectory(dir=image.folder) as folder:
         staging = Path(folder)
         for file in guest_files():
             target = staging / "pharia_kernel_sdk" / file.relative_to(_SDK)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, target)
-        app = _APP.format(imports=toolchain.imports, entry=_ENTRIES[kind])
+        app = _APP.format(imports=chosen.imports, entry=_ENTRIES[kind])
         (staging / "pharia_image.py").write_text(app)
         _componentize(command, staging, image.packages, kind)
         (staging / "standard").replace(image.standard_library)
@@ -251,6 +268,7 @@ def _make(image: Image, kind: Kind, toolchain: Toolchain) -> None:
         unfinished = staging / "stripped.wasm"
         unfinished.write_bytes(stripped((staging / "out.wasm").read_bytes()))
         unfinished.replace(image.component)
+    return image
 
 
 def _componentize(command: Path, staging: Path, packages: Path, kind: Kind) -> None:
