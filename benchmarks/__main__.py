@@ -22,9 +22,12 @@ from benchmarks import table
 from benchmarks.bench import Bench
 from benchmarks.cases import (
     batch,
+    building,
     deploy,
     documents,
+    editing,
     fleet,
+    guests,
     latency,
     observed,
     parked,
@@ -35,6 +38,7 @@ from benchmarks.cases import (
     swap,
     texts,
     throughput,
+    tutorial,
 )
 from benchmarks.table import Row
 from tools.build_skills import BuildError
@@ -54,6 +58,10 @@ _CASES: dict[str, Callable[[Bench], list[Row]]] = {
     "m": fleet.measure,
     "p": swap.measure,
     "q": observed.measure,
+    "r": building.measure,
+    "s": editing.measure,
+    "t": guests.measure,
+    "u": tutorial.measure,
 }
 """(a) is measured beside each of those that are compared with it; (n) and (o) with (m)."""
 _ALIASES = {"a": "b", "n": "m", "o": "m"}

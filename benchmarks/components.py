@@ -74,6 +74,11 @@ async def forget(component_digest: str) -> None:
     await CompilerProcess(settings).discard(component_digest)
 
 
+def forget_now(wasm: bytes) -> None:
+    """Remove the artifact of a component that is not built again."""
+    asyncio.run(forget(digest(wasm)))
+
+
 def compile_plainly(wasm: bytes) -> Path:
     """Serialized by ``wasmtime`` with its default configuration: for the bare cost."""
     file = CACHE / f"plain-{digest(wasm)[7:23]}-{binding.VERSION}.cwasm"

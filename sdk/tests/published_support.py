@@ -12,6 +12,7 @@ import re
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from tests.dev.support import author
 from tests.drivers.retrieval import embedding_server
 from tests.drivers.tokenizers.tiny import tiny_json
 from tests.integration.csi.support import CALLER, fill_index
-from tests.support.kernel import KernelHome, KernelProcess, parse_events, temporary_home
+from tests.support.kernel import KernelHome, KernelProcess, parse_events, temporary_home, until
 from tests.support.llm import Llm
 from tests.support.mcp_servers import Context, ToolServer, text, tool
 from tools.build_skills import CACHE, build_folder
@@ -148,7 +149,13 @@ async def running_kernels(llm: Llm) -> AsyncGenerator[Kernels, None]:
             async with home.running() as components, own.serving(*files, **settings) as sources:
                 for kernel in (components, sources):
                     await fill_index(kernel)
+                    await until(partial(_tools_are_known, kernel), "the tools are listed")
                 yield Kernels(components, sources)
+
+
+async def _tools_are_known(kernel: KernelProcess) -> bool:
+    answer = await kernel.client.get("/v1/tools/dev", headers=CALLER)
+    return {"add", *_HANDLERS} <= {tool["name"] for tool in answer.raise_for_status().json()}
 
 
 def _configure(home: KernelHome, tools: ToolServer, embeddings: str) -> None:
@@ -171,8 +178,7 @@ def _configure(home: KernelHome, tools: ToolServer, embeddings: str) -> None:
 
 @asynccontextmanager
 async def _running_tools() -> AsyncGenerator[ToolServer, None]:
-    handlers = {"search_news": _search_news, "search": _search_news, "fetch": _fetch}
-    server = ToolServer([tool(name) for name in handlers], dict(handlers))
+    server = ToolServer([tool(name) for name in _HANDLERS], dict(_HANDLERS))
     await server.start()
     try:
         yield server
@@ -191,3 +197,6 @@ async def _search_news(_: ToolServer, __: Context, arguments: dict[str, Any]) ->
 async def _fetch(_: ToolServer, __: Context, arguments: dict[str, Any]) -> Any:
     page = _NEWS.get(arguments["url"])
     return text(page) if page else text("no such page", is_error=True)
+
+
+_HANDLERS = {"search_news": _search_news, "search": _search_news, "fetch": _fetch}
