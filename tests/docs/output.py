@@ -25,6 +25,12 @@ def begins_with(expected: list[str], printed: str) -> bool:
     return re.match(_pattern(expected), _framed(printed)) is not None
 
 
+def begins_otherwise(expected: list[str], printed: str) -> bool:
+    """Whether the first line is another one already, so that waiting is of no use."""
+    first, end, _ = printed.lstrip("\n").partition("\n")
+    return bool(expected and end) and not begins_with(expected[:1], first)
+
+
 def end_of(expected: list[str], printed: str) -> int | None:
     """Where the lines end in the output, wherever they are; ``None`` if they are not in it."""
     found = re.search("(?:^|(?<=\n))" + _pattern(expected), printed)

@@ -54,6 +54,14 @@ if [ "$1 $2" = "-m venv" ]; then
 fi
 """
 
+_PIP = """\
+#!/bin/sh
+# `pip install`, for an environment that has everything, and must not be changed.
+[ "$1" = install ] || exit 2
+shift
+exec "{python}" -m uv pip install --dry-run --no-index --python "{python}" "$@"
+"""
+
 Provision = Callable[[Ports], AbstractContextManager[Mapping[str, str]]]
 """Makes something available, and says which variables the reader's terminal gets."""
 
@@ -67,7 +75,7 @@ class Machine:
         self._programs = folder / "bin"
         self._from_index = os.environ.get("DOCS_INSTALL") == "index"
         self.provisions: dict[str, Provision] = {
-            "environment": _environment,
+            "environment": self._active_environment,
             "registry": _registry,
             "model": _model,
             "embeddings": _embeddings,
@@ -102,6 +110,17 @@ class Machine:
         wheels = (path.name.split("-") for path in self._wheels.glob("*.whl"))
         lines = [f"{name}=={version}\n" for name, version, *_ in wheels]
         self._constraints.write_text("".join(lines))  # no others of the same names
+
+    @contextmanager
+    def _active_environment(self, ports: Ports) -> Iterator[Mapping[str, str]]:
+        """A virtual environment in which kernel and SDK are installed: this one."""
+        folder = self._folder / "pip"
+        if not folder.exists():
+            folder.mkdir()
+            (folder / "pip").write_text(_PIP.format(python=sys.executable))
+            (folder / "pip").chmod(0o755)
+        path = f"{folder}:{sysconfig.get_path('scripts')}:$PATH"
+        yield {"PATH": path, "VIRTUAL_ENV": sys.prefix}
 
     @property
     def _constraints(self) -> Path:
@@ -175,12 +194,6 @@ def _system_path() -> list[str]:
 
 
 # --- what pages ask for -------------------------------------------------------------------------
-
-
-@contextmanager
-def _environment(ports: Ports) -> Iterator[Mapping[str, str]]:
-    """An active virtual environment in which kernel and SDK are installed: this one."""
-    yield {"PATH": f"{sysconfig.get_path('scripts')}:$PATH", "VIRTUAL_ENV": sys.prefix}
 
 
 @contextmanager

@@ -148,19 +148,21 @@ class Reader:
         expected = [self._ports.in_text(line) for line in command.output]
 
         def shown(printed: str) -> bool:
-            if command.text and not output.begins_with(expected, printed):
-                return terminal.has_ended
-            end = output.end_of(expected, printed[self._seen[terminal] :])
-            return end is not None or terminal.has_ended
+            begins = not command.text or output.begins_with(expected, printed)
+            return begins and output.end_of(expected, printed[self._seen[terminal] :]) is not None
+
+        def decided(printed: str) -> bool:
+            wrong = bool(command.text) and output.begins_otherwise(expected, printed)
+            return wrong or shown(printed) or terminal.has_ended
 
         try:
-            printed = terminal.wait(shown, "output")
+            printed = terminal.wait(decided, "output")
         except Stuck as error:
             wanted = "\n".join(expected)
             raise PageError(f"{command.place}: {error}\nThe page has:\n{wanted}") from None
         new = printed[self._seen[terminal] :]
         end = output.end_of(expected, new)
-        if end is None:
+        if end is None or not shown(printed):  # it may be later in the output
             raise _differs(command.place, command.text, expected, new)
         self._seen[terminal] += end
 

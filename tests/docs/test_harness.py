@@ -109,6 +109,7 @@ $ sleep infinity
         ("<!-- not executed: x -->\n\ntext\n\n```sh\ntrue\n```", "right before a block"),
         ("<!-- not executed: -->\n```sh\ntrue\n```", "is not executed"),
         ('```console title="b"\n$ echo a\nb\n```', "prints something else"),
+        ('```console title="b"\n$ echo a; sleep 600\nb\n```', "prints something else"),
         (
             '```console title="b"\n$ sh -c "trap \'exit 7\' INT; echo a; sleep 60 & wait"\na\n```',
             "b: it ended with 7 after Ctrl-C",

@@ -13,7 +13,7 @@ import pytest_asyncio
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.integration.conftest import BACKEND_TOKEN, NewHome, inference
-from tests.support.faulty_llm import FaultyLlm, error
+from tests.support.faulty_llm import FaultyLlm, error, proper
 from tests.support.kernel import NATIVE_TOOLS, KernelProcess, temporary_home, until
 from tests.support.prometheus import prometheus
 from tests.telemetry.collector import Collector, http_collector
@@ -77,6 +77,7 @@ async def busy(
 
 
 async def exercise(kernel: KernelProcess, backend: FaultyLlm) -> None:
+    backend.default = proper()
     backend.script.clear()
     asked = {"model": "m", "text": PROMPT}
     chat = {"model": "m", "messages": [{"role": "user", "content": PROMPT}], "params": {}}

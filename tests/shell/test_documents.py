@@ -291,7 +291,7 @@ async def test_ingest_tells_what_it_could_not_do(
     await prepare_by_cli(client)
     result = await run(client, "ingest", "dev/manuals", str(tmp_path / "files"))
     assert result.exit_code == 1
-    assert "latin.txt" in result.output
+    assert "latin.txt" in result.output.replace("\n", "")  # which may be wrapped anywhere
     embedders.error = UpstreamRejected("The model is broken.")
     (tmp_path / "files" / "good.txt").write_text("better")
     result = await run(client, "ingest", "dev/manuals", str(tmp_path / "files"))

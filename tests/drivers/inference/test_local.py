@@ -37,9 +37,10 @@ async def driver(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Loc
 
 
 def servers() -> list[psutil.Process]:
+    """Of drivers in this process: kernels that other tests started may have some, too."""
     return [
         child
-        for child in psutil.Process().children(recursive=True)
+        for child in psutil.Process().children()
         if "pharia_kernel.drivers.inference.local_server" in child.cmdline()
     ]
 
