@@ -1,8 +1,8 @@
 # Needs only make and Python 3.11 to 3.13 with venv; `make help` lists the targets.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install run rag test test-sdk bench lint format lock clean \
-	console screenshots image image-check chart dashboards release-check commits bump
+.PHONY: help install run rag test test-skills bench lint format lock clean \
+	console screenshots image image-check chart dashboards reference release-check commits bump
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -42,12 +42,12 @@ run: $(STAMP) ## Build the example skills, start a kernel and run a skill.
 rag: $(STAMP) ## Answer QUESTION="..." from documents, with citations.
 	@$(RUN) -m tools.rag
 
-test: $(STAMP) ## Build the test skills and run the tests; ARGS go to pytest.
-	@$(RUN) tools/build_skills.py
+test: test-skills ## Run the tests of the kernel and the SDK; ARGS go to pytest.
 	@$(RUN) -m pytest $(ARGS)
 
-test-sdk: $(STAMP) ## Run the SDK's tests, which need cargo, npm and gcc as well; ARGS go to pytest.
-	@$(RUN) -m pytest sdk/tests $(ARGS)
+test-skills: $(STAMP) ## Build and compile what the tests run; `make test` does it, too.
+	@$(RUN) -m tools.build_skills
+	@$(RUN) -m tools.compile_skills
 
 bench: $(STAMP) ## Print the table of benchmarks.
 	@$(RUN) -m benchmarks $(ARGS)
@@ -80,11 +80,14 @@ image-check: $(STAMP) ## Build the image on Debian packages and try it out; need
 	@$(RUN) -m tools.container_check $(ARGS)
 
 chart: $(STAMP) ## Check the Helm chart: lint, render, compare with Kubernetes' schemas.
-	@$(RUN) tools/go_tools.py helm
+	@$(RUN) -m tools.go_tools helm
 	@$(RUN) -m pytest tests/charts $(ARGS)
 
 dashboards: $(STAMP) ## Write the Grafana dashboards of the chart.
 	@$(RUN) -m tools.dashboards $(ARGS)
+
+reference: $(STAMP) ## Write docs/reference from the code.
+	@$(RUN) -m tools.reference $(ARGS)
 
 release-check: $(STAMP) ## Make all that a release consists of in dist/, and try it out.
 	@$(RUN) -m tools.release_check
