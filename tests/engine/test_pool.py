@@ -936,6 +936,7 @@ async def test_statistics_tell_the_state(new_pool: NewPool, ask: Artifact) -> No
         "ready": True,
         "engines": [{"pid": pid, "ready": True, "runs": 1}],
         "queued": 1,
+        "queue_capacity": 100,
         "restarts": 0,
         "components": 1,
         "quarantined": {},
