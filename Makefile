@@ -56,6 +56,7 @@ lint: $(STAMP) ## Check style and types.
 	@echo "ruff check"; $(BIN)/ruff check
 	@echo "ruff format --check"; $(BIN)/ruff format --check
 	@echo "mypy"; $(BIN)/mypy
+	@echo "mypy (sdk)"; cd sdk && ../$(BIN)/mypy
 
 format: $(STAMP) ## Put the code in order.
 	@$(BIN)/ruff check --fix
