@@ -1,6 +1,6 @@
-"""Builds the skills of the tests and the examples into WebAssembly components.
+"""Builds the skills of the tests into WebAssembly components.
 
-    python -m tools.build_skills [--out DIR] [--examples] [names...]
+    python -m tools.build_skills [names...]
 
 A result is kept in ``skill_build_cache/`` under a name that ends in the hash of all that went into
 it, so nothing is built twice. The toolchains are made on first use in ``.toolchains/``, in exactly
@@ -42,7 +42,6 @@ CACHE = ROOT / "skill_build_cache"
 ENVIRONMENTS = TOOLCHAINS
 PINS = ROOT / "tools" / "toolchains"
 TEST_SKILLS = ROOT / "tests" / "skills"
-EXAMPLES = ROOT / "examples" / "skills"
 
 _RECIPE = b"1"
 """Raise it when the same inputs are built in another way."""
@@ -76,14 +75,12 @@ class Skill:
             (folder / path).write_bytes(content)
 
 
-def build(
-    names: Iterable[str] | None = None, *, examples: bool = False, report: Report = print
-) -> dict[str, Path]:
-    """Builds the named test skills (or examples), by default all, and returns the file of each.
+def build(names: Iterable[str] | None = None, *, report: Report = print) -> dict[str, Path]:
+    """Builds the named test skills, by default all, and returns the file of each.
 
     ``report`` receives lines of progress. Raises ``BuildError`` once all the others are built.
     """
-    return _build(_select(example_skills() if examples else test_skills(), names), report)
+    return _build(_select(test_skills(), names), report)
 
 
 def build_folder(folder: Path, out: Path, report: Report = print) -> Path:
@@ -133,15 +130,6 @@ def test_skills() -> dict[str, Skill]:
         for name, text in runpy.run_path(str(TEST_SKILLS / "hostile.py"))["SKILLS"].items()
     ]
     return {skill.name: skill for skill in [*folders, *generated]}
-
-
-def example_skills() -> dict[str, Skill]:
-    """The skills in ``examples/skills``: a file each, listed in ``skills.toml``."""
-    table = tomllib.loads((EXAMPLES / "skills.toml").read_text(encoding="utf-8"))
-    return {
-        name: _described(name, entry, {f"{name}.py": (EXAMPLES / f"{name}.py").read_bytes()})
-        for name, entry in table.items()
-    }
 
 
 def _from_folder(folder: Path) -> Skill:
@@ -367,14 +355,17 @@ class PhariaSkill(PythonEnvironment, Pinned):
     def interpreter(self, uv: str) -> str:
         if sys.version_info[:2] == (3, 11):
             return sys.executable
-        command = [uv, "python", "find", "--no-python-downloads", "3.11"]
-        found = subprocess.run(command, capture_output=True, text=True, check=False)
-        if found.returncode:
-            raise BuildError(
-                "pharia-skill works with Python 3.11 only, and there is none on this machine. "
-                "Install one, for example with `uv python install 3.11`."
-            )
-        return found.stdout.strip()
+        found = _python_311(uv)
+        if found is None:
+            try:
+                _run([uv, "python", "install", "3.11"])
+            except BuildError as error:
+                raise BuildError(
+                    "pharia-skill works with Python 3.11 only; there is none on this machine, and "
+                    f"it could not be installed. {error}"
+                ) from None
+            found = _python_311(uv)
+        return found or "3.11"
 
     def install(self) -> None:
         super().install()
@@ -407,6 +398,12 @@ class PhariaSkill(PythonEnvironment, Pinned):
         ]
         self.run(command, folder)
         return folder / f"{skill.name}.wasm"
+
+
+def _python_311(uv: str) -> str | None:
+    command = [uv, "python", "find", "--no-python-downloads", "3.11"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    return None if found.returncode else found.stdout.strip()
 
 
 class ComponentizePy(PythonEnvironment, Pinned):
@@ -509,23 +506,14 @@ def _run(
 def main() -> int:
     parser = argparse.ArgumentParser(description="Build skills into WebAssembly components.")
     parser.add_argument("names", nargs="*", help="which skills; by default all")
-    parser.add_argument(
-        "--examples", action="store_true", help="the examples instead of the test skills"
-    )
-    parser.add_argument(
-        "--out", type=Path, help="folder that gets a copy of each result, as NAME.wasm"
-    )
     arguments = parser.parse_args()
     try:
-        built = build(arguments.names or None, examples=arguments.examples)
+        built = build(arguments.names or None)
     except BuildError as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
-    for name, file in built.items():
-        if arguments.out is not None:
-            print(_publish(file, arguments.out / f"{name}.wasm"))
-        else:
-            print(file.relative_to(ROOT))
+    for file in built.values():
+        print(file.relative_to(ROOT))
     return 0
 
 

@@ -2,7 +2,7 @@
 
     QUESTION="What is an engine?" python -m tools.rag
 
-It builds the skill ``examples/rag/ask`` if need be, starts a kernel with the built-in document
+It builds the skill ``examples/rag/ask.py`` if need be, starts a kernel with the built-in document
 index, stores the documents in it, and asks the skill. Variables of the environment:
 
 * ``QUESTION``, and ``DOCUMENTS``, a folder of .md and .txt files (by default ``examples/rag``'s).
@@ -31,7 +31,7 @@ import typer
 
 from pharia_kernel import documents_cli
 from pharia_kernel.config import Settings, load
-from tools.build_skills import BuildError, build_folder
+from tools.examples import EXAMPLES, build_examples
 from tools.local_kernel import (
     ADDRESS,
     Client,
@@ -43,7 +43,7 @@ from tools.local_kernel import (
     say,
 )
 
-EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "rag"
+EXAMPLE = EXAMPLES / "rag"
 QUESTION = "How does a hybrid index find rare abbreviations?"
 STATE = Path(".rag")
 NAMESPACE = "rag"
@@ -75,7 +75,7 @@ def _run() -> int:
         client = Client(address, environ.get("PHARIA_AI_TOKEN"))
         if settings.authorization_url and not client.token:
             raise Failure("the kernel wants a token (`authorization-url`): set PHARIA_AI_TOKEN")
-        _build_skill()
+        build_examples([EXAMPLE / "ask.py"], STATE / "skills")
         with running_kernel(environ, settings, client) as kernel:
             index = Documents(client, folder, models.embedding).ingest()
             _ask(client, models, index, question)
@@ -145,13 +145,6 @@ def _named_models(settings: Settings) -> Models:
             "make rag CHAT_MODEL=... EMBEDDING_MODEL=..."
         )
     return Models(chat, embedding)
-
-
-def _build_skill() -> None:
-    try:
-        build_folder(EXAMPLE / "ask", STATE / "skills", say)
-    except BuildError as error:
-        raise Failure(str(error)) from None
 
 
 # --- documents -----------------------------------------------------------------------------------

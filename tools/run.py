@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import time
 from contextlib import suppress
@@ -18,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from pharia_kernel.config import Settings, WatchNamespace, load
+from tools.examples import EXAMPLES, build_examples
 from tools.local_kernel import (
     ADDRESS,
     Client,
-    Failure,
     address_of,
     run_tool,
     running_kernel,
@@ -43,7 +42,7 @@ def _run() -> int:
     listen, address = address_of(settings, "make run")
     environ["KERNEL_ADDRESS"] = str(listen)
     if _serves_examples(settings):
-        _build_examples()
+        build_examples(sorted((EXAMPLES / "skills").glob("*.py")), SKILLS)
     client = Client(address, environ.get("PHARIA_AI_TOKEN"))
     with running_kernel(environ, settings, client) as kernel:
         _try_out(client, settings)
@@ -68,16 +67,6 @@ def _serves_examples(settings: Settings) -> bool:
         isinstance(namespace, WatchNamespace) and namespace.directory == SKILLS
         for namespace in settings.namespaces.values()
     )
-
-
-def _build_examples() -> None:
-    if (SKILLS / f"{EXAMPLE}.wasm").exists():
-        return
-    say("Building the example skills (once; the toolchain is installed first) ...")
-    builder = Path(__file__).with_name("build_skills.py")
-    command: list[str | Path] = [sys.executable, builder, "--examples", "--out", SKILLS]
-    if subprocess.run(command, check=False).returncode:
-        raise Failure("the example skills could not be built; the reason is above")
 
 
 # --- trying it out -------------------------------------------------------------------------------

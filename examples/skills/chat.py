@@ -3,17 +3,21 @@
 It needs an inference provider; the caller names one of the provider's models.
 """
 
-from pharia_skill import ChatParams, Csi, Message, MessageWriter, message_stream
-from pydantic import BaseModel, Field
+from dataclasses import dataclass
+from typing import Annotated
+
+from pharia_kernel_sdk import ChatParams, Csi, Field, Message, MessageWriter, message_stream
 
 
-class Input(BaseModel):
-    model: str = Field(description="One of the inference provider's models.")
+@dataclass
+class Input:
+    model: Annotated[str, Field(description="One of the inference provider's models.")]
     messages: list[Message]
     max_tokens: int | None = None
 
 
-class End(BaseModel):
+@dataclass
+class End:
     finish_reason: str
 
 
@@ -22,4 +26,4 @@ def chat(csi: Csi, writer: MessageWriter[End], input: Input) -> None:
     """Answers a conversation."""
     params = ChatParams(max_tokens=input.max_tokens)
     with csi.chat_stream(input.model, input.messages, params) as response:
-        writer.forward_response(response, lambda r: End(finish_reason=r.finish_reason().value))
+        writer.forward_response(response, lambda said: End(said.finish_reason().value))

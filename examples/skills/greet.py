@@ -1,18 +1,17 @@
-"""The smallest skill: a function from one pydantic model to another. It needs no model."""
+"""The smallest skill: a function from one dataclass to a text. It needs no model."""
 
-from pharia_skill import Csi, skill
-from pydantic import BaseModel, Field, RootModel
+from dataclasses import dataclass
+from typing import Annotated
 
-
-class Input(BaseModel):
-    name: str = Field(min_length=1, description="Whom to greet.")
+from pharia_kernel_sdk import Csi, Field, skill
 
 
-class Output(RootModel[str]):
-    root: str
+@dataclass
+class Input:
+    name: Annotated[str, Field(min_length=1, description="Whom to greet.")]
 
 
 @skill
-def greet(csi: Csi, input: Input) -> Output:
+def greet(csi: Csi, input: Input) -> str:
     """Greets a person by name."""
-    return Output(f"Hello {input.name}")
+    return f"Hello {input.name}"

@@ -3,10 +3,14 @@
 It runs in the kernel's sandbox: searching, telling the language and the model are system calls.
 """
 
-from pharia_skill import (
+from dataclasses import dataclass
+from typing import Annotated
+
+from pharia_kernel_sdk import (
     ChatParams,
     Csi,
     Cursor,
+    Field,
     IndexPath,
     Language,
     Message,
@@ -14,7 +18,6 @@ from pharia_skill import (
     SearchResult,
     message_stream,
 )
-from pydantic import BaseModel, Field
 
 SYSTEM = {
     Language.English: (
@@ -35,25 +38,28 @@ NOTHING = {
 }
 
 
-class Input(BaseModel):
-    question: str = Field(min_length=1)
-    index: IndexPath = Field(description="Where to search.")
-    model: str = Field(description="The chat model that answers.")
-    max_sections: int = Field(default=4, ge=1, le=20)
-    max_tokens: int = Field(default=512, ge=1, description="Longest answer.")
+@dataclass
+class Input:
+    question: Annotated[str, Field(min_length=1)]
+    index: Annotated[IndexPath, Field(description="Where to search.")]
+    model: Annotated[str, Field(description="The chat model that answers.")]
+    max_sections: Annotated[int, Field(ge=1, le=20)] = 4
+    max_tokens: Annotated[int, Field(ge=1, description="Longest answer.")] = 512
 
 
-class Citation(BaseModel):
-    number: int = Field(description="What the answer calls it.")
-    mentioned: bool = Field(description="Whether the answer does.")
+@dataclass
+class Citation:
+    number: Annotated[int, Field(description="What the answer calls it.")]
+    mentioned: Annotated[bool, Field(description="Whether the answer does.")]
     document: str
     text: str
-    start: Cursor = Field(description="First character in the document.")
-    end: Cursor = Field(description="Last character in the document, inclusive.")
+    start: Annotated[Cursor, Field(description="First character in the document.")]
+    end: Annotated[Cursor, Field(description="Last character in the document, inclusive.")]
     score: float
 
 
-class End(BaseModel):
+@dataclass
+class End:
     language: Language
     citations: list[Citation]
 
