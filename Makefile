@@ -1,4 +1,4 @@
-# Needs only make and Python 3.11 to 3.13 with venv; `make help` lists the targets.
+# Needs only make and Python 3.11 to 3.14 with venv; `make help` lists the targets.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help install run rag test test-skills bench lint format lock clean \
@@ -14,8 +14,8 @@ RUN := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python
 ARGS ?=
 
 # The first interpreter that exists and has the right version.
-PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3 python; do \
-	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \
+PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3.14 python3 python; do \
+	$$python -c 'import sys; v = sys.version_info[:3]; sys.exit(not (3, 11) <= v < (3, 15) or (3, 14) <= v < (3, 14, 2))' 2>/dev/null \
 	&& echo $$python && break; done)
 
 help: ## Show this list.
@@ -24,7 +24,7 @@ help: ## Show this list.
 install: $(STAMP) ## Install the kernel and its tools into .venv.
 
 $(STAMP): requirements.lock pyproject.toml sdk/pyproject.toml
-	@test -n "$(PYTHON)" || { echo "error: no Python 3.11, 3.12 or 3.13 found; name one with PYTHON=..." >&2; exit 1; }
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 to 3.14 found; name one with PYTHON=..." >&2; exit 1; }
 	@echo "Installing into $(VENV) with $(PYTHON) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { \
 		echo "error: $(PYTHON) cannot make a virtual environment (on Debian: apt install python3-venv)" >&2; \
