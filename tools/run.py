@@ -44,10 +44,9 @@ def _run() -> int:
     if _serves_examples(settings):
         build_examples(sorted((EXAMPLES / "skills").glob("*.py")), SKILLS)
     client = Client(address, environ.get("PHARIA_AI_TOKEN"))
-    with running_kernel(environ, settings, client) as kernel:
+    with running_kernel(environ, settings, client) as kernel, suppress(KeyboardInterrupt):
         _try_out(client, settings)
-        with suppress(KeyboardInterrupt):
-            return kernel.wait()
+        return kernel.wait()
     return 0
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import platform
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +78,8 @@ class Guests:
         self._engine = Engine(config)
         self._host = HostApi(self._engine, self)
         self._quiet = binding.OutputCallback(lambda _run, _data: None)
-        self._file = directory / "artifact"
+        # A file each: those of loaded components are mapped into memory.
+        self._files = (directory / f"artifact-{number}" for number in itertools.count())
         self._run: Run | None = None
         self.items: list[bytes] = []
 
@@ -90,8 +91,9 @@ class Guests:
         self.items.append(bytes(frame.item))
 
     def load(self, wasm: bytes, payload: str) -> LoadedComponent:
-        self._file.write_bytes(Component(self._engine, wasm).serialize())
-        return LoadedComponent(self._engine, str(self._file), [payload])
+        file = next(self._files)
+        file.write_bytes(Component(self._engine, wasm).serialize())
+        return LoadedComponent(self._engine, str(file), [payload])
 
     def load_large(self, wasm: bytes, payload: str) -> LoadedComponent:
         """Its machine code is kept."""
@@ -99,8 +101,8 @@ class Guests:
         file = CACHE / "retype" / f"{key}-{binding.VERSION}-{platform.machine()}"
         if not file.exists():
             file.parent.mkdir(exist_ok=True)
-            self._file.write_bytes(Component(self._engine, wasm).serialize())
-            shutil.copy(self._file, unfinished := file.with_suffix(f".{os.getpid()}"))
+            unfinished = file.with_suffix(f".{os.getpid()}")
+            unfinished.write_bytes(Component(self._engine, wasm).serialize())
             unfinished.replace(file)
         return LoadedComponent(self._engine, str(file), [payload])
 

@@ -5,12 +5,9 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +15,7 @@ import httpx
 import pytest
 
 from pharia_kernel.config import Address
+from tests.examples.attended import PATIENCE, attended
 from tests.support.kernel import ARTIFACTS, parse_events
 from tests.support.llm import running_llm
 from tools.local_kernel import Client
@@ -27,8 +25,6 @@ pytestmark = pytest.mark.timeout(600)
 
 ROOT = Path(__file__).parents[2]
 CORPUS = EXAMPLE / "corpus"
-PATIENCE = 500.0
-"""Seconds; the first run of all builds the skill and compiles it."""
 QUESTION = "Surnames, abbreviations, reciprocal rank?"
 GERMAN_QUESTION = "Jeder Gast muss Rechenzeit abgeben?"
 
@@ -57,39 +53,8 @@ def run(directory: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@contextmanager
-def attended_run(directory: Path, **variables: str) -> Iterator[str]:
-    """What the tool printed, which has a terminal and now serves; Ctrl-C ends it."""
-    ours, theirs = os.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tools.rag"],
-        cwd=directory,
-        env=environment(**variables),
-        stdin=theirs,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        process_group=0,
-    )
-    os.close(theirs)
-    watchdog = threading.Timer(PATIENCE, process.kill)
-    watchdog.start()
-    try:
-        assert process.stdout
-        printed = ""
-        while "Serving on " not in printed:
-            line = process.stdout.readline()
-            assert line, printed
-            printed += line
-        yield printed
-        process.send_signal(signal.SIGINT)
-        rest, _ = process.communicate(timeout=60)
-        assert process.returncode == 0, rest
-    finally:
-        watchdog.cancel()
-        process.kill()
-        process.wait()
-        os.close(ours)
+def attended_run(directory: Path, **variables: str) -> AbstractContextManager[str]:
+    return attended("tools.rag", directory, environment(**variables), "Serving on ")
 
 
 def only_in(document: str, question: str) -> bool:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import socket
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import httpx
 import pytest
 
+from tests.examples.attended import attended
 from tests.support.kernel import ARTIFACTS, parse_events
 from tests.support.llm import Llm, llm
 from tools.examples import EXAMPLES, build_examples
@@ -24,56 +22,28 @@ from tools.local_kernel import Failure
 __all__ = ["llm"]
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 300.0
-"""Seconds; the first run of all prepares the image that skills are built from."""
+
+
+def environment(**variables: str) -> dict[str, str]:
+    clean = {name: value for name, value in os.environ.items() if "NAMESPACES" not in name}
+    return clean | {"PYTHONPATH": str(ROOT), **variables}
 
 
 def run(directory: Path, **environ: str) -> subprocess.CompletedProcess[str]:
-    clean = {name: value for name, value in os.environ.items() if "NAMESPACES" not in name}
     return subprocess.run(
         [sys.executable, "-m", "tools.run"],
         cwd=directory,
-        env=clean | {"PYTHONPATH": str(ROOT)} | environ,
+        env=environment(**environ),
         capture_output=True,
         text=True,
         timeout=60,
     )
 
 
-@contextmanager
-def serving(directory: Path, **environ: str) -> Iterator[str]:
-    """What the tool printed by the time that it serves; then Ctrl-C."""
-    clean = {name: value for name, value in os.environ.items() if "NAMESPACES" not in name}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tools.run"],
-        cwd=directory,
-        env=clean
-        | {"PYTHONPATH": str(ROOT), "WASMTIME_CACHE_DIR": str(ARTIFACTS)}
-        | {"KERNEL_ADDRESS": "127.0.0.1:0", "METRICS_ADDRESS": "127.0.0.1:0"}
-        | environ,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        process_group=0,
-    )
-    watchdog = threading.Timer(PATIENCE, process.kill)
-    watchdog.start()
-    try:
-        assert process.stdout
-        printed = ""
-        while "docs/tutorial.md" not in printed:
-            line = process.stdout.readline()
-            assert line, printed
-            printed += line
-        yield printed
-        process.send_signal(signal.SIGINT)
-        rest, _ = process.communicate(timeout=60)
-        assert process.returncode == 0, rest
-    finally:
-        watchdog.cancel()
-        process.kill()
-        process.wait()
+def serving(directory: Path, **environ: str) -> AbstractContextManager[str]:
+    addresses = {"KERNEL_ADDRESS": "127.0.0.1:0", "METRICS_ADDRESS": "127.0.0.1:0"}
+    own = {"WASMTIME_CACHE_DIR": str(ARTIFACTS), **addresses, **environ}
+    return attended("tools.run", directory, environment(**own), "docs/tutorial.md")
 
 
 @pytest.mark.timeout(600)

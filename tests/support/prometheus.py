@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import yaml
 
-from tests.support.kernel import PATIENCE
+from tests.support.kernel import PATIENCE, until
 from tests.telemetry.tools import needed
 
 INTERVAL = "200ms"
@@ -87,6 +87,11 @@ async def prometheus(
         async with httpx.AsyncClient(
             base_url=f"http://{address}", trust_env=False, timeout=PATIENCE
         ) as client:
+
+            async def ready() -> bool:
+                return (await client.get("/-/ready")).is_success
+
+            await until(ready, "prometheus answers queries")
             yield Prometheus(client)
     finally:
         process.send_signal(signal.SIGKILL)

@@ -35,7 +35,10 @@ def json_of(data: bytes, what: str) -> bytes:
     ``what``.
     """
     check_json(data, what)
-    return msgspec.json.format(data, indent=-1)
+    try:
+        return msgspec.json.format(data, indent=-1)
+    except RecursionError as error:  # takes more of the stack than checking
+        raise InvalidOutput(f"{what} can't be read: {error}.") from None
 
 
 def check_json(data: bytes, what: str) -> None:

@@ -145,7 +145,7 @@ def check_schema(data: bytes, what: str) -> Raw:
         raise InvalidMetadata(error.detail) from None
     try:
         schema = msgspec.json.decode(compact)
-    except msgspec.ValidationError as error:  # a number beyond those of Python
+    except (msgspec.ValidationError, RecursionError) as error:  # a number beyond those of Python
         raise InvalidMetadata(f"The {what} can't be read: {error}.") from None
     dialect = schema.get("$schema") if isinstance(schema, dict) else None
     if isinstance(dialect, str) and dialect.removesuffix("#") not in DIALECTS:

@@ -17,6 +17,8 @@ import os
 import sys
 import tempfile
 import threading
+import types
+import typing
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,6 +59,8 @@ def parameters(value: Any) -> list[str]:
         return [member.name for member in value]
     if isinstance(value, type) and dataclasses.is_dataclass(value):
         return [field.name for field in dataclasses.fields(value)]
+    if typing.get_origin(value) in (typing.Union, types.UnionType):
+        return []
     try:
         return [name for name in inspect.signature(value).parameters if name != "self"]
     except (TypeError, ValueError):
