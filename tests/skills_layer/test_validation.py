@@ -57,11 +57,19 @@ async def test_a_caller_that_leaves_does_not_disturb_the_next(validator: InputVa
     assert await validator.violations(schema, b"1") == []
 
 
-@pytest.mark.parametrize("instance", [b"1e999", b"[" * 900 + b"]" * 900, b"[" * 5000 + b"]" * 5000])
+@pytest.mark.parametrize(
+    "instance",
+    [
+        b"1e999",
+        *(b"[" * depth + b"]" * depth for depth in (900, 5_000, 15_000, 100_000)),
+        *(b'{"a":' * depth + b"{}" + b"}" * depth for depth in (260, 5_000, 15_000, 100_000)),
+    ],
+    ids=lambda instance: f"{instance[:6].decode()} {len(instance)}",
+)
 async def test_an_odd_input_does_not_end_the_checks_of_others(
     validator: InputValidator, instance: bytes
 ) -> None:
-    schema = b'{"type": "object"}'
+    schema = b'{"type": "object", "properties": {"a": {"$ref": "#"}}}'
     assert await validator.violations(schema, instance) == []
     assert len(await validator.violations(schema, b"1")) == 1
 

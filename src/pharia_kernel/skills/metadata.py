@@ -24,6 +24,7 @@ from pharia_kernel.engine.api import (
 from pharia_kernel.errors import InvalidMetadata, InvalidOutput, KernelError, SkillBug
 from pharia_kernel.skills.events import json_of
 from pharia_kernel.skills.failures import fresh
+from pharia_kernel.skills.nesting import MAX_DEPTH, is_too_deep
 from pharia_kernel.skills.types import SkillKind, SkillMetadata
 from pharia_kernel.skills.versions import Loan, Version
 
@@ -147,6 +148,8 @@ def check_schema(data: bytes, what: str) -> Raw:
         schema = msgspec.json.decode(compact)
     except (msgspec.ValidationError, RecursionError) as error:  # a number beyond those of Python
         raise InvalidMetadata(f"The {what} can't be read: {error}.") from None
+    if is_too_deep(schema):
+        raise InvalidMetadata(f"The {what} is nested too deeply; {MAX_DEPTH} levels are allowed.")
     dialect = schema.get("$schema") if isinstance(schema, dict) else None
     if isinstance(dialect, str) and dialect.removesuffix("#") not in DIALECTS:
         raise InvalidMetadata(f"The {what} uses an unknown dialect, `$schema`: `{dialect[:200]}`.")
@@ -157,6 +160,6 @@ def check_schema(data: bytes, what: str) -> Raw:
         raise InvalidMetadata(
             f"The {what} is not a JSON Schema: at `/{at[:200]}`: {error.message[:500]}."
         ) from None
-    except ValueError as error:  # nested too deeply
+    except ValueError as error:
         raise InvalidMetadata(f"The {what} is not a JSON Schema: {error}.") from None
     return Raw(compact)

@@ -20,6 +20,8 @@ from typing import Any, BinaryIO
 import jsonschema_rs
 import msgspec
 
+from pharia_kernel.skills.nesting import is_too_deep
+
 LENGTH = struct.Struct("<I")
 MEMORY_LIMIT = 4 << 30
 MAX_ERRORS = 20
@@ -54,7 +56,10 @@ def violations(schema: bytes, instance: bytes) -> list[dict[str, str]] | None:
     except (ValueError, RecursionError, MemoryError, jsonschema_rs.ReferencingError):
         return None
     try:
-        errors = validator.iter_errors(msgspec.json.decode(instance))
+        value = msgspec.json.decode(instance)
+        if is_too_deep(value):
+            return []
+        errors = validator.iter_errors(value)
         return [
             {"path": pointer(error.instance_path), "message": _short(error)}
             for error in islice(errors, MAX_ERRORS)
