@@ -34,8 +34,9 @@ class Room:
 
 
 def value_of(data: bytes | msgspec.Raw) -> Any:
-    """The JSON value; none if it has numbers beyond those of Python, which JSON allows."""
+    """The JSON value; none if it has numbers beyond those of Python, which JSON allows, or is
+    nested too deeply."""
     try:
         return msgspec.json.decode(data)
-    except msgspec.ValidationError:
+    except (msgspec.ValidationError, RecursionError):
         return None

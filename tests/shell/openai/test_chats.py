@@ -39,6 +39,10 @@ def read(**fields: Any) -> ChatRequest:
     [
         ("[]", BadRequest),
         ('{"model": "dev/chat", "messages": [], "seed": 1e999}', BadRequest),
+        *(
+            (f'{{"model": "dev/chat", "messages": {"[" * depth + "]" * depth}}}', BadRequest)
+            for depth in (250, 15_000, 100_000)
+        ),
         ("{}", BadRequest),
         ('{"model": "dev/chat", "messages": "Hi"}', BadRequest),
         ('{"model": "gpt", "messages": []}', BadRequest),

@@ -15,6 +15,7 @@ from msgspec import Raw, Struct
 
 from pharia_kernel.errors import BadRequest
 from pharia_kernel.shell.gathering import value_of
+from pharia_kernel.skills.nesting import MAX_DEPTH, is_too_deep
 from pharia_kernel.skills.paths import SkillPath
 from pharia_kernel.skills.types import MessageAppend, MessageBegin, Reasoning, SkillMetadata
 
@@ -37,8 +38,10 @@ class ChatRequest(Struct, frozen=True):
         """Of a body that is JSON. Raises ``BadRequest`` or ``InvalidNamespace``."""
         try:
             fields = msgspec.json.decode(body)
-        except msgspec.ValidationError as error:  # a number beyond those of Python
+        except (msgspec.ValidationError, RecursionError) as error:  # or a number beyond Python's
             raise BadRequest(f"The body can't be read: {error}.") from None
+        if is_too_deep(fields):
+            raise BadRequest(f"The body is nested too deeply; {MAX_DEPTH} levels are allowed.")
         if not isinstance(fields, dict) or not isinstance(fields.get(MESSAGES), list):
             raise BadRequest(f"A chat completion needs an object with a list of `{MESSAGES}`.")
         namespace, separator, name = str(fields.get("model", "")).partition("/")
