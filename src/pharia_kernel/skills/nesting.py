@@ -11,10 +11,12 @@ MAX_DEPTH = 250
 tens of thousands of levels, which Python 3.14 reads, overflow its stack."""
 
 
-def is_too_deep(value: Any, depth: int = MAX_DEPTH) -> bool:
-    """Whether more than ``depth`` arrays and objects are nested."""
+def is_too_deep(value: Any) -> bool:
+    """Whether more than ``MAX_DEPTH`` arrays and objects are nested."""
     level = _containers([value])
-    for _ in range(depth):
+    for _ in range(MAX_DEPTH):
+        if not level:
+            break
         inner = (v.values() if isinstance(v, dict) else v for v in level)
         level = _containers(chain.from_iterable(inner))
     return bool(level)
