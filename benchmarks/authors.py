@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tools import build_skills
+from tools.examples import EXAMPLES
 
 PUBLISHED, OWN, OWN_WITH_PYDANTIC = "pharia-skill", "pharia-sdk", "pharia-sdk, pydantic"
 SDKS = (PUBLISHED, OWN, OWN_WITH_PYDANTIC)
@@ -19,23 +20,7 @@ SDK_CACHE = build_skills.CACHE / "sdk"
 """Images of our SDK, shared with its tests."""
 
 _WITH_PYDANTIC = (build_skills.TEST_SKILLS / "greet" / "greet.py").read_text()
-_WITH_DATACLASS = """\
-from dataclasses import dataclass
-from typing import Annotated
-
-from pharia_kernel_sdk import Csi, Field, skill
-
-
-@dataclass
-class Input:
-    name: Annotated[str, Field(min_length=1, description="Whom to greet.")]
-
-
-@skill
-def greet(csi: Csi, input: Input) -> str:
-    \"\"\"Greets a person by name.\"\"\"
-    return f"Hello {input.name}"
-"""
+_WITH_DATACLASS = (EXAMPLES / "skills" / "greet.py").read_text()
 SOURCES = {
     PUBLISHED: _WITH_PYDANTIC,
     OWN: _WITH_DATACLASS,
@@ -73,9 +58,10 @@ class Author:
         """Seconds of the command that makes the component."""
         if self.sdk != PUBLISHED:
             return timed([tool("pharia-sdk"), "build", "greet.py"], self.folder, self._environment)
-        command = [str(_published() / "bin" / "pharia-skill"), "build", "greet"]
+        published = _published()
+        command = [str(published / "bin" / "pharia-skill"), "build", "greet"]
         command += ["--no-interactive", "--skill-type", "skill"]
-        return timed(command, self.folder, published_environment(_published()))
+        return timed(command, self.folder, published_environment(published))
 
     def lend_packages(self) -> None:
         """Give the published SDK the packages that it would install into this folder."""

@@ -146,7 +146,7 @@ def check_schema(data: bytes, what: str) -> Raw:
         raise InvalidMetadata(error.detail) from None
     try:
         schema = msgspec.json.decode(compact)
-    except (msgspec.ValidationError, RecursionError) as error:  # a number beyond those of Python
+    except (msgspec.ValidationError, RecursionError) as error:  # or a number beyond Python's
         raise InvalidMetadata(f"The {what} can't be read: {error}.") from None
     if is_too_deep(schema):
         raise InvalidMetadata(f"The {what} is nested too deeply; {MAX_DEPTH} levels are allowed.")
