@@ -355,17 +355,18 @@ class PhariaSkill(PythonEnvironment, Pinned):
     def interpreter(self, uv: str) -> str:
         if sys.version_info[:2] == (3, 11):
             return sys.executable
-        found = _python_311(uv)
-        if found is None:
-            try:
-                _run([uv, "python", "install", "3.11"])
-            except BuildError as error:
-                raise BuildError(
-                    "pharia-skill works with Python 3.11 only; there is none on this machine, and "
-                    f"it could not be installed. {error}"
-                ) from None
-            found = _python_311(uv)
-        return found or "3.11"
+        command = [uv, "python", "find", "--no-python-downloads", "3.11"]
+        found = subprocess.run(command, capture_output=True, text=True, check=False)
+        if found.returncode == 0:
+            return found.stdout.strip()
+        try:
+            _run([uv, "python", "install", "3.11"])
+        except BuildError as error:
+            raise BuildError(
+                "pharia-skill works with Python 3.11 only; there is none on this machine, and "
+                f"it could not be installed. {error}"
+            ) from None
+        return "3.11"
 
     def install(self) -> None:
         super().install()
@@ -398,12 +399,6 @@ class PhariaSkill(PythonEnvironment, Pinned):
         ]
         self.run(command, folder)
         return folder / f"{skill.name}.wasm"
-
-
-def _python_311(uv: str) -> str | None:
-    command = [uv, "python", "find", "--no-python-downloads", "3.11"]
-    found = subprocess.run(command, capture_output=True, text=True, check=False)
-    return None if found.returncode else found.stdout.strip()
 
 
 class ComponentizePy(PythonEnvironment, Pinned):
